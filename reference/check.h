@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How every function of the project says no to bad input: a sentence that names the argument, its value and what is
-// allowed (contract, section 8). Checks run before any memory is touched, so nothing is left half-written.
+// How every function of the project says no to bad input: a sentence that names the argument, its value and
+// what is allowed (contract, section 8). Checks run before any memory is touched, so nothing is left
+// half-written.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,8 @@
 
 namespace eplora {
 
-/// The one exception for bad input; `what()` is a sentence fit for a user. The command line maps it to exit code 2.
+/// The one exception for bad input; `what()` is a sentence fit for a user. The command line maps it to exit
+/// code 2.
 struct InvalidArgument : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
@@ -28,11 +30,12 @@ void require_in_range(std::string_view argument, std::int64_t value, std::int64_
 /// Throws unless `pointer` is set or `count` is zero.
 void require_pointer(std::string_view argument, const void* pointer, std::int64_t count);
 
-/// Throws unless `value` (already computed in 64-bit) is at most 2^31-1; `factors` says what it was made of, for
-/// instance "num_experts=512 * max_loras=8388608".
+/// Throws unless `value` (already computed in 64-bit) is at most 2^31-1; `factors` says what it was made of,
+/// for instance "num_experts=512 * max_loras=8388608".
 void require_index_range(std::string_view what, std::int64_t value, std::string_view factors);
 
-/// a*b for non-negative a and b, saturating at 2^62 so that a later range check sees "too large" and never a wrap.
+/// a*b for non-negative a and b, saturating at 2^62 so that a later range check sees "too large" and never a
+/// wrap.
 std::int64_t saturating_product(std::int64_t a, std::int64_t b);
 
 }  // namespace eplora

@@ -14,7 +14,8 @@ void require_axes_used_once(const Mesh& mesh, const Sharding& sharding) {
     for (const std::string& name : *dimension) {
       mesh.size_of(name);
       if (std::find(used.begin(), used.end(), name) != used.end())
-        reject("sharding axis " + name, "used twice", "an axis may shard tokens, experts or intermediate, once");
+        reject("sharding axis " + name, "used twice",
+               "an axis may shard tokens, experts or intermediate, once");
       used.push_back(name);
     }
   }
@@ -22,9 +23,12 @@ void require_axes_used_once(const Mesh& mesh, const Sharding& sharding) {
 
 Placement make_placement(const PlacementSpec& spec, std::int32_t ep) {
   switch (spec.kind) {
-    case PlacementKind::linear: return Placement::linear(spec.num_experts, ep);
-    case PlacementKind::round_robin: return Placement::round_robin(spec.num_experts, ep);
-    case PlacementKind::table: break;
+    case PlacementKind::linear:
+      return Placement::linear(spec.num_experts, ep);
+    case PlacementKind::round_robin:
+      return Placement::round_robin(spec.num_experts, ep);
+    case PlacementKind::table:
+      break;
   }
   if (static_cast<std::int64_t>(spec.table.size()) != ep)
     reject("placement table rows", std::to_string(spec.table.size()),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A parallel layout = mesh + sharding + expert placement (contract, section 2). `LayoutSpec` is the description a user
-// writes; `Layout` is what it means for each rank: which experts, which columns of the intermediate size, which tokens.
+// A parallel layout = mesh + sharding + expert placement (contract, section 2). `LayoutSpec` is the
+// description a user writes; `Layout` is what it means for each rank: which experts, which columns of the
+// intermediate size, which tokens.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,8 @@
 
 namespace eplora {
 
-/// Names of the mesh axes that cut each dimension. An axis may appear once in all; an axis that appears nowhere is
-/// replicated (every copy computes the same).
+/// Names of the mesh axes that cut each dimension. An axis may appear once in all; an axis that appears
+/// nowhere is replicated (every copy computes the same).
 struct Sharding {
   std::vector<std::string> tokens;
   std::vector<std::string> experts;
@@ -39,8 +40,8 @@ struct LayoutSpec {
 /// Where one rank stands. `moe_tp_rank` - never `rank` - selects columns of the intermediate size.
 struct RankPlace {
   std::int32_t rank = 0, num_ranks = 1;
-  std::int32_t ep_rank = 0, ep = 1;              ///< coordinate along the expert axes, and their extent
-  std::int32_t moe_tp_rank = 0, moe_tp = 1;      ///< along the intermediate axes (SGLang's name)
+  std::int32_t ep_rank = 0, ep = 1;                ///< coordinate along the expert axes, and their extent
+  std::int32_t moe_tp_rank = 0, moe_tp = 1;        ///< along the intermediate axes (SGLang's name)
   std::int32_t token_shard = 0, token_shards = 1;  ///< along the token axes (SGLang: moe_dp)
   bool operator==(const RankPlace&) const = default;
 };
@@ -55,7 +56,8 @@ struct Range {
 /// Contiguous cut of `total` into `parts`: part d has `total/parts + (d < total % parts)`, possibly none.
 Range contiguous_part(std::int64_t total, std::int32_t parts, std::int32_t part);
 
-/// Plain data, one entry per rank, so that a layout no formula covers - or a deliberately wrong one - is a value too.
+/// Plain data, one entry per rank, so that a layout no formula covers - or a deliberately wrong one - is a
+/// value too.
 struct Layout {
   Mesh mesh;
   Sharding sharding;
@@ -69,8 +71,8 @@ struct Layout {
   Range column_range(std::int64_t intermediate, std::int32_t rank) const;
 };
 
-/// Builds the layout. Throws `InvalidArgument` for an unknown axis, an axis used twice, or a table that does not have
-/// one row per EP rank.
+/// Builds the layout. Throws `InvalidArgument` for an unknown axis, an axis used twice, or a table that does
+/// not have one row per EP rank.
 Layout make_layout(const LayoutSpec& spec);
 
 /// Throws unless every rank's slice of the intermediate size is whole; `layer` goes into the sentence.

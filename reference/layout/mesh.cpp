@@ -14,7 +14,8 @@ Mesh::Mesh(std::vector<Axis> axes) : axes_(std::move(axes)) {
     const Axis& axis = axes_[a];
     if (axis.name.empty()) reject("mesh axis " + std::to_string(a), "nameless", "every axis needs a name");
     for (std::size_t b = 0; b < a; ++b)
-      if (axes_[b].name == axis.name) reject("mesh axis " + axis.name, "named twice", "axis names must differ");
+      if (axes_[b].name == axis.name)
+        reject("mesh axis " + axis.name, "named twice", "axis names must differ");
     require_in_range("mesh axis " + axis.name, axis.size, 1, kMaxIndex);
     ranks = saturating_product(ranks, axis.size);
     factors += (a ? " * " : "") + axis.name + "=" + std::to_string(axis.size);

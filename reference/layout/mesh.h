@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A mesh: ranks arranged on an ordered list of named axes, the last axis varying fastest over ranks (contract,
-// section 2). Everything a rank needs to know about its neighbours - coordinates, groups, its index in a group -
-// follows from the axes alone.
+// A mesh: ranks arranged on an ordered list of named axes, the last axis varying fastest over ranks
+// (contract, section 2). Everything a rank needs to know about its neighbours - coordinates, groups, its
+// index in a group - follows from the axes alone.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@ struct Axis {
 
 class Mesh {
  public:
-  /// Axes from slowest to fastest. Throws `InvalidArgument` for an empty or repeated name, a size < 1, or more than
-  /// 2^31-1 ranks. No axes at all is the mesh of one rank.
+  /// Axes from slowest to fastest. Throws `InvalidArgument` for an empty or repeated name, a size < 1, or
+  /// more than 2^31-1 ranks. No axes at all is the mesh of one rank.
   explicit Mesh(std::vector<Axis> axes = {});
 
   const std::vector<Axis>& axes() const { return axes_; }
@@ -38,12 +38,12 @@ class Mesh {
   /// Product of the sizes of `names` (a set: order and place in the list do not matter; 1 for the empty set).
   std::int32_t extent(const std::vector<std::string>& names) const;
 
-  /// Row-major index of `rank`'s coordinates along the axes in `names`, taken in mesh order: its index in its group,
-  /// in [0, extent(names)).
+  /// Row-major index of `rank`'s coordinates along the axes in `names`, taken in mesh order: its index in its
+  /// group, in [0, extent(names)).
   std::int32_t index_along(const std::vector<std::string>& names, std::int32_t rank) const;
 
-  /// The groups of the axis set `names`: ranks that agree in every *other* coordinate. Each group is in index order;
-  /// groups are ordered by their first rank; every rank is in exactly one.
+  /// The groups of the axis set `names`: ranks that agree in every *other* coordinate. Each group is in index
+  /// order; groups are ordered by their first rank; every rank is in exactly one.
   std::vector<std::vector<std::int32_t>> groups(const std::vector<std::string>& names) const;
 
   bool operator==(const Mesh&) const = default;

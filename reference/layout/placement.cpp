@@ -10,9 +10,12 @@ namespace eplora {
 
 std::string_view to_string(PlacementKind kind) {
   switch (kind) {
-    case PlacementKind::linear: return "linear";
-    case PlacementKind::round_robin: return "round_robin";
-    case PlacementKind::table: return "table";
+    case PlacementKind::linear:
+      return "linear";
+    case PlacementKind::round_robin:
+      return "round_robin";
+    case PlacementKind::table:
+      return "table";
   }
   return "?";
 }
@@ -28,14 +31,15 @@ Placement Placement::table(std::int32_t num_experts, std::vector<std::vector<std
     for (std::size_t j = 0; j < experts_of_rank[q].size(); ++j) {
       const std::int32_t expert = experts_of_rank[q][j];
       if (expert < 0 || expert >= num_experts)
-        reject("placement table entry [" + std::to_string(q) + "][" + std::to_string(j) + "]", std::to_string(expert),
-               "it must be an expert in [0, " + std::to_string(num_experts) + ")");
+        reject("placement table entry [" + std::to_string(q) + "][" + std::to_string(j) + "]",
+               std::to_string(expert), "it must be an expert in [0, " + std::to_string(num_experts) + ")");
       placement.replicas_[expert].push_back({static_cast<std::int32_t>(q), static_cast<std::int32_t>(j)});
     }
   }
   for (std::int32_t e = 0; e < num_experts; ++e) {
     if (placement.replicas_[e].empty())
-      reject("placement of expert " + std::to_string(e), "empty", "every expert must stand on at least one EP rank");
+      reject("placement of expert " + std::to_string(e), "empty",
+             "every expert must stand on at least one EP rank");
     placement.has_replicas_ |= placement.replicas_[e].size() > 1;
   }
   placement.experts_of_rank_ = std::move(experts_of_rank);

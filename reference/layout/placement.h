@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Expert placement: which (EP rank, local id) serves a global expert. One object answers for the dispatch table and for
-// weight loading, so the two cannot disagree (contract, sections 2 and 3).
+// Expert placement: which (EP rank, local id) serves a global expert. One object answers for the dispatch
+// table and for weight loading, so the two cannot disagree (contract, sections 2 and 3).
 #pragma once
 
 #include <cstdint>
@@ -35,11 +35,11 @@ class Placement {
   static Placement linear(std::int32_t num_experts, std::int32_t ep);
   /// Expert e on rank `e % ep`, local id `e / ep`.
   static Placement round_robin(std::int32_t num_experts, std::int32_t ep);
-  /// `experts_of_rank[q][j]` is the global expert at local id j of EP rank q. An expert may stand on several ranks
-  /// (replicas). Throws when an id is outside `[0, num_experts)` or an expert stands nowhere.
+  /// `experts_of_rank[q][j]` is the global expert at local id j of EP rank q. An expert may stand on several
+  /// ranks (replicas). Throws when an id is outside `[0, num_experts)` or an expert stands nowhere.
   static Placement table(std::int32_t num_experts, std::vector<std::vector<std::int32_t>> experts_of_rank);
-  /// Physical slots `p` in `[0, E + redundant)` cut contiguously over the ranks, slot p holding expert `p % E`
-  /// (the start map of expert-parallel load balancers). `(E + redundant) % ep` must be 0.
+  /// Physical slots `p` in `[0, E + redundant)` cut contiguously over the ranks, slot p holding expert `p %
+  /// E` (the start map of expert-parallel load balancers). `(E + redundant) % ep` must be 0.
   static Placement redundant(std::int32_t num_experts, std::int32_t redundant, std::int32_t ep);
 
   PlacementKind kind() const { return kind_; }

@@ -13,7 +13,8 @@ LayoutSpec sglang_layout(const SglangSizes& sizes, std::int32_t num_experts, Pla
   require_in_range("moe_dp", sizes.moe_dp, 1, kMaxIndex);
   if (sizes.tp % saturating_product(sizes.ep, sizes.moe_dp) != 0)
     reject("tp", std::to_string(sizes.tp),
-           "it must be divisible by ep * moe_dp = " + std::to_string(sizes.ep) + " * " + std::to_string(sizes.moe_dp));
+           "it must be divisible by ep * moe_dp = " + std::to_string(sizes.ep) + " * " +
+               std::to_string(sizes.moe_dp));
   LayoutSpec spec;
   spec.axes = {{"moe_dp", sizes.moe_dp}, {"moe_ep", sizes.ep}, {"moe_tp", sizes.moe_tp()}};
   spec.sharding = {{"moe_dp"}, {"moe_ep"}, {"moe_tp"}};
@@ -40,12 +41,14 @@ SglangSizes parse_sglang_sizes(std::string_view text) {
     const std::string_view digits = equals == std::string_view::npos ? "" : item.substr(equals + 1);
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), *values[which]);
     if (error != std::errc{} || end != digits.data() + digits.size())
-      reject("layout value of " + std::string(key), "'" + std::string(digits) + "'", "it must be a whole number >= 1");
+      reject("layout value of " + std::string(key), "'" + std::string(digits) + "'",
+             "it must be a whole number >= 1");
     require_in_range("layout value of " + std::string(key), *values[which], 1, kMaxIndex);
   }
   if (sizes.tp % saturating_product(sizes.ep, sizes.moe_dp) != 0)
     reject("tp", std::to_string(sizes.tp),
-           "it must be divisible by ep * moe_dp = " + std::to_string(sizes.ep) + " * " + std::to_string(sizes.moe_dp));
+           "it must be divisible by ep * moe_dp = " + std::to_string(sizes.ep) + " * " +
+               std::to_string(sizes.moe_dp));
   return sizes;
 }
 
@@ -54,7 +57,8 @@ std::vector<SglangSizes> sglang_sizes_that_divide(std::int32_t max_tp, std::int6
   for (std::int32_t tp = 1; tp <= max_tp; ++tp)
     for (std::int32_t ep = 1; ep <= tp; ++ep)
       for (std::int32_t moe_dp = 1; ep * moe_dp <= tp; ++moe_dp)
-        if (tp % (ep * moe_dp) == 0 && intermediate % (tp / ep / moe_dp) == 0) result.push_back({tp, ep, moe_dp});
+        if (tp % (ep * moe_dp) == 0 && intermediate % (tp / ep / moe_dp) == 0)
+          result.push_back({tp, ep, moe_dp});
   return result;
 }
 
@@ -65,7 +69,8 @@ std::string to_string(const SglangSizes& sizes) {
 
 const std::vector<PresetInfo>& layout_presets() {
   static const std::vector<PresetInfo> kPresets = {
-      {"sglang", "tp=,ep=,moe_dp=: mesh (moe_dp, moe_ep, moe_tp), moe_tp = tp/ep/moe_dp, moe_tp_rank = rank % moe_tp"},
+      {"sglang",
+       "tp=,ep=,moe_dp=: mesh (moe_dp, moe_ep, moe_tp), moe_tp = tp/ep/moe_dp, moe_tp_rank = rank % moe_tp"},
   };
   return kPresets;
 }

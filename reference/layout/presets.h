@@ -20,12 +20,13 @@ struct SglangSizes {
   bool operator==(const SglangSizes&) const = default;
 };
 
-/// Mesh `(moe_dp, moe_ep, moe_tp)` with `moe_tp = tp / ep / moe_dp` (contract, section 2; SGLang parallel_state).
-/// Throws unless `ep * moe_dp` divides `tp`.
+/// Mesh `(moe_dp, moe_ep, moe_tp)` with `moe_tp = tp / ep / moe_dp` (contract, section 2; SGLang
+/// parallel_state). Throws unless `ep * moe_dp` divides `tp`.
 LayoutSpec sglang_layout(const SglangSizes& sizes, std::int32_t num_experts,
                          PlacementKind placement = PlacementKind::linear);
 
-/// Parses "tp=4,ep=2,moe_dp=1" (any order, each at most once, default 1). Throws for unknown keys or values < 1.
+/// Parses "tp=4,ep=2,moe_dp=1" (any order, each at most once, default 1). Throws for unknown keys or values
+/// < 1.
 SglangSizes parse_sglang_sizes(std::string_view text);
 
 /// Every (tp, ep, moe_dp) with `tp` in [1, max_tp] for which `ep * moe_dp` divides `tp` and `moe_tp` divides

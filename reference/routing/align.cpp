@@ -10,7 +10,8 @@ AlignResult align(const AlignProblem& problem) {
   const std::int64_t num_tokens = problem.num_tokens.resolve(ids.rows);
   const std::int64_t capacity = align_capacity(n, V, B, problem.sentinels);
 
-  // 1. The bucket of every slot; V is the sentinel bucket. Slots are visited in order, which makes the sort stable.
+  // 1. The bucket of every slot; V is the sentinel bucket. Slots are visited in order, which makes the sort
+  // stable.
   std::vector<std::int32_t> bucket_of(n, static_cast<std::int32_t>(V));
   std::vector<std::int64_t> count(V + 1, 0);
   for (std::int64_t t = 0; t < ids.rows; ++t)
@@ -40,7 +41,8 @@ AlignResult align(const AlignProblem& problem) {
   // 3. Every slot to the next place of its bucket.
   const bool drop = problem.sentinels == Sentinels::drop;
   for (std::int64_t s = 0; s < n; ++s)
-    if (!drop || bucket_of[s] < V) result.sorted_token_ids[next[bucket_of[s]]++] = static_cast<std::int32_t>(s);
+    if (!drop || bucket_of[s] < V)
+      result.sorted_token_ids[next[bucket_of[s]]++] = static_cast<std::int32_t>(s);
   return result;
 }
 

@@ -70,14 +70,19 @@ void validate_table(std::int64_t num_experts, std::span<const std::int32_t> tabl
 }  // namespace
 
 std::string_view to_string(IdType type) { return type == IdType::int32 ? "int32" : "int64"; }
-std::string_view to_string(NoAdapter policy) { return policy == NoAdapter::base_slot ? "base_slot" : "sentinel"; }
+std::string_view to_string(NoAdapter policy) {
+  return policy == NoAdapter::base_slot ? "base_slot" : "sentinel";
+}
 std::string_view to_string(Sentinels policy) { return policy == Sentinels::keep ? "keep" : "drop"; }
 
 std::int64_t NumTokens::resolve(std::int64_t T) const {
   switch (kind) {
-    case Kind::all: return T;
-    case Kind::value: return value;
-    case Kind::pointer: return std::clamp<std::int64_t>(*pointer, 0, T);
+    case Kind::all:
+      return T;
+    case Kind::value:
+      return value;
+    case Kind::pointer:
+      return std::clamp<std::int64_t>(*pointer, 0, T);
   }
   return T;
 }
@@ -129,8 +134,8 @@ void validate_replica_offsets(std::span<const std::int32_t> table, std::span<con
   if (offsets.empty()) return;
   require_in_range("dispatch offsets[0]", offsets[0], 0, 0);
   for (std::size_t e = 1; e < offsets.size(); ++e)
-    require_in_range("dispatch offsets[" + std::to_string(e) + "]", offsets[e], std::int64_t{offsets[e - 1]} + 1,
-                     static_cast<std::int64_t>(table.size()));
+    require_in_range("dispatch offsets[" + std::to_string(e) + "]", offsets[e],
+                     std::int64_t{offsets[e - 1]} + 1, static_cast<std::int64_t>(table.size()));
 }
 
 }  // namespace eplora

@@ -24,7 +24,8 @@ RemapResult remap(const RemapProblem& problem) {
   validate(problem);
   const IdMatrix& ids = problem.topk_ids;
   const std::int64_t num_tokens = problem.num_tokens.resolve(ids.rows);
-  RemapResult result{std::vector<std::int32_t>(ids.size(), kSentinel), std::vector<std::uint8_t>(ids.rows, 0)};
+  RemapResult result{std::vector<std::int32_t>(ids.size(), kSentinel),
+                     std::vector<std::uint8_t>(ids.rows, 0)};
   for (std::int64_t t = 0; t < num_tokens; ++t) {
     const std::int32_t l = problem.token_lora_mapping[t];
     result.token_lora_mask[t] = 0 <= l && l < problem.max_loras;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Route = align(remap(dispatch(topk_ids), token_lora_mapping)), the step engines spend four launches on (contract,
-// section 5).
+// Route = align(remap(dispatch(topk_ids), token_lora_mapping)), the step engines spend four launches on
+// (contract, section 5).
 #pragma once
 
 #include "reference/routing/problem.h"

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Everything that must hold before a change lands: format, lint, build, unit and property tests, mutants, golden fixtures,
+# the same suite under address and undefined-behaviour sanitizers, the other Thrust, and the documents. Prints seconds per
+# stage; goes on after a failed stage and exits 1 at the end. Works with no GPU and no CUDA toolkit.
+# usage: scripts/test.sh [--cases N] [--quick]     --cases: property cases (2000); --quick: no sanitizers, no lint
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+cases=2000 quick=0
+while (($#)); do
+  case "$1" in
+    --cases) cases=${2:?--cases needs a number}; shift 2 ;;
+    --quick) quick=1; shift ;;
+    *) echo "test.sh: unknown option $1; the options are --cases N and --quick" >&2; exit 2 ;;
+  esac
+done
+
+jobs=$(nproc) names=() seconds=() verdicts=() passed=0 failed=0 skipped=0
+logs=build/test-logs
+mkdir -p "$logs"
+
+stage() {  # stage NAME COMMAND...: quiet when it passes, the end of its log when it fails
+  local name=$1 start=$SECONDS verdict
+  shift
+  printf '== %-18s ' "$name"
+  if "$@" >"$logs/$name.log" 2>&1; then verdict=passed; ((++passed)); else verdict=FAILED; ((++failed)); fi
+  names+=("$name") seconds+=($((SECONDS - start))) verdicts+=("$verdict")
+  printf '%s in %d s\n' "$verdict" $((SECONDS - start))
+  if [[ $verdict == FAILED ]]; then tail -n 60 "$logs/$name.log" | sed 's/^/   | /'; fi
+  [[ $verdict == passed ]]
+}
+skip() {  # skip NAME REASON
+  ((++skipped)); names+=("$1") seconds+=(0) verdicts+=("skipped: $2")
+  printf '== %-18s skipped: %s\n' "$1" "$2"
+}
+
+sources() { git ls-files '*.h' '*.cpp' '*.cu' '*.cuh'; }
+check_format() { sources | xargs clang-format --dry-run --Werror; }
+build() { cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs"; }
+lint() { git ls-files 'reference/*.cpp' 'optimized/*.cpp' 'cli/*.cpp' | grep -v '^optimized/thrust/' |
+         xargs -P "$jobs" -n 4 clang-tidy -p build --quiet; }
+unit_tests() { "$1"/eplora_unit_tests --gtest_brief=1; }
+property_tests() { "$1"/eplora_property_tests --gtest_brief=1 --cases "$2"; }
+other_thrust() {
+  cmake -S . -B build-system-thrust -G Ninja -DCMAKE_BUILD_TYPE=Release -DEPLORA_SYSTEM_THRUST=ON &&
+    cmake --build build-system-thrust -j "$jobs" --target eplora_unit_tests eplora_property_tests &&
+    unit_tests build-system-thrust && property_tests build-system-thrust 200
+}
+
+stage setup ./scripts/setup.sh --dev || exit 1
+stage format check_format
+if stage build build release; then
+  stage unit-tests unit_tests build
+  stage property-tests property_tests build "$cases"
+  grep -E '^(distribution|  )' "$logs/property-tests.log" | head -n 40
+  stage mutants ./build/eplora mutants
+  stage golden ./build/eplora compare --golden property_tests/golden --json
+  stage command-line python3 property_tests/cli/command_line_test.py ./build/eplora
+  stage golden-files python3 scripts/make_golden.py --verify
+  stage documents python3 scripts/check_docs.py ./build/eplora
+  if ((quick)); then skip lint "--quick"; else stage lint lint; fi
+fi
+if ((quick)); then
+  skip sanitizers "--quick"; skip other-thrust "--quick"
+else
+  if stage build-sanitized build asan; then
+    stage asan-unit unit_tests build-asan
+    stage asan-property property_tests build-asan 200
+  fi
+  if grep -q 'EPLORA_CCCL_INCLUDE:PATH=/' build/CMakeCache.txt; then
+    stage other-thrust other_thrust
+  else
+    skip other-thrust "no CUDA toolkit here: the system's Thrust is the one tested above"
+  fi
+fi
+if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
+  skip gpu "a GPU is here, but this build has no GPU backend yet"
+else
+  skip gpu "no NVIDIA GPU on this machine (GPU backends: see eplora list)"
+fi
+
+printf '\n%-18s %8s  %s\n' stage seconds verdict
+for i in "${!names[@]}"; do printf '%-18s %8d  %s\n' "${names[i]}" "${seconds[i]}" "${verdicts[i]}"; done
+printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+((failed == 0))
