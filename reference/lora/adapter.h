@@ -7,7 +7,8 @@
 #include <array>
 #include <cstdint>
 #include <map>
-#include <vector>
+#include <string>
+#include <string_view>
 
 #include "reference/lora/dtype.h"
 
@@ -16,6 +17,12 @@ namespace eplora {
 /// How the two halves of gate_up stand in `[2I, ...]` rows, in the base weight and in LoRA B alike.
 enum class GateUpForm : std::uint8_t { stacked, interleaved };
 std::string_view to_string(GateUpForm form);
+
+/// Row of a gate_up tensor `[halves*width, ...]` at which row `q` of half `h` stands.
+inline std::int64_t gate_up_row(GateUpForm form, std::int64_t halves, std::int64_t width, std::int64_t h,
+                                std::int64_t q) {
+  return form == GateUpForm::interleaved ? q * halves + h : h * width + q;
+}
 
 /// Sizes of one MoE layer of the model.
 struct MoeGeometry {
@@ -74,6 +81,13 @@ struct Adapter {
 /// Shapes, ranks and expert counts against the geometry: throws `InvalidArgument` naming layer, tensor, found and
 /// expected shape; also when a rank exceeds `max_lora_rank`, or one half is there without the other.
 void validate(const Adapter& adapter, const MoeGeometry& geometry, std::int64_t max_lora_rank);
+
+/// The same for one layer; `name` opens the sentence ("adapter layer 3").
+void validate(const std::string& name, const AdapterLayer& layer, const MoeGeometry& geometry,
+              std::int64_t max_lora_rank);
+
+/// Sizes of the geometry itself: E, H and I at least 1, every weight's row count below 2^31.
+void validate(const MoeGeometry& geometry);
 
 /// `lora_alpha / r`, or with rsLoRA `lora_alpha / sqrt(r)`.
 float lora_scale(double lora_alpha, std::int64_t r, bool use_rslora);
