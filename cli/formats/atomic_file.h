@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// A file that appears whole or not at all: bytes go to a temporary name in the same folder, `commit` renames
+// it.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <span>
+
+namespace eplora {
+
+class AtomicFile {
+ public:
+  /// Opens the temporary file. Throws `InvalidArgument` when the folder is missing or not writable, or when
+  /// `path` is a folder.
+  explicit AtomicFile(std::filesystem::path path);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  /// Removes what was not committed.
+  ~AtomicFile();
+
+  void write(std::span<const std::byte> bytes);
+  /// Throws `InvalidArgument` when the disk did not take every byte; then the old file, if any, is untouched.
+  void commit();
+
+ private:
+  std::filesystem::path path_, temporary_;
+  std::ofstream stream_;
+  bool committed_ = false;
+};
+
+}  // namespace eplora
