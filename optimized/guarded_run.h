@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a backend's operation the way the tests and `eplora compare` do: inputs copied into the backend's memory, outputs
-// and workspace poisoned, red zones on both sides of every buffer, inputs checked for change afterwards. The caller gets
-// a result in host memory.
+// Runs a backend's operation the way the tests and `eplora compare` do: inputs copied into the backend's
+// memory, outputs and workspace poisoned, red zones on both sides of every buffer, inputs checked for change
+// afterwards. The caller gets a result in host memory.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,8 @@
 
 namespace eplora {
 
-/// A backend wrote outside its outputs, or changed an input. The sentence names the buffer and the offset.
+/// A backend wrote outside its outputs, changed an input, or reports an impossible capacity. The sentence
+/// names the buffer and the offset.
 struct GuardViolation : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -20,12 +21,16 @@ class GuardedRun {
  public:
   explicit GuardedRun(Backend& backend, std::uint8_t poison = 0xA5) : backend_(backend), poison_(poison) {}
 
-  /// Problems hold host pointers. A `num_tokens` pointer is copied too.
+  /// Problems hold host pointers. A `num_tokens` pointer is copied too. Where nothing may be read - rows past
+  /// `num_tokens`, gaps between strided rows - the copies hold valid ids that depend on the poison, so that
+  /// whoever reads them answers wrongly. An odd poison also puts every array one element off a 256-byte
+  /// boundary.
   DispatchResult dispatch(const DispatchProblem& problem) const;
   RemapResult remap(const RemapProblem& problem) const;
   AlignResult align(const AlignProblem& problem) const;
   RouteResult route(const RouteProblem& problem) const;
-  /// `buffers` goes in with what stood there before and comes out with the slot loaded; its shape must be the problem's.
+  /// `buffers` goes in with what stood there before and comes out with the slot loaded; its shape must be the
+  /// problem's.
   void slice(const SliceProblem& problem, LoraBuffers& buffers) const;
 
  private:

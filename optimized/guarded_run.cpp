@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "optimized/guarded_run.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "optimized/guarded_memory.h"
+#include "reference/check.h"
+
+namespace eplora {
+namespace {
+
+/// Some value in `[0, count)`, or 0: what stands where nobody may read. It is valid, so reading it gives a
+/// wrong result.
+std::int64_t valid_decoy(std::uint64_t place, std::uint8_t poison, std::int64_t count) {
+  std::uint64_t mixed = (place + 1) * 0x9E37'79B9'7F4A'7C15U + poison;
+  mixed = (mixed ^ (mixed >> 29)) * 0xBF58'476D'1CE4'E5B9U;
+  return count <= 0 ? 0 : static_cast<std::int64_t>((mixed >> 32) % static_cast<std::uint64_t>(count));
+}
+
+std::span<const std::byte> bytes_at(const void* data, std::size_t bytes) {
+  return {static_cast<const std::byte*>(data), bytes};
+}
+
+/// One call under guard: copies of the problem's arrays in the backend's memory.
+class Call {
+ public:
+  Call(Backend& backend, std::uint8_t poison, Operation operation)
+      : buffers(memory_access(backend.memory_space()), poison), poison_(poison) {
+    who_ = "backend " + std::string(backend.name()) + ", " + std::string(to_string(operation)) + ",";
+  }
+
+  GuardedBuffers buffers;
+
+  /// Exactly the elements that a strided matrix has, `(rows-1)*row_stride + cols`: a reader of more meets the
+  /// red zone. Gaps between rows and rows past the real ones hold decoys, ids in `[0, num_ids)`.
+  IdMatrix ids(const IdMatrix& host, std::int64_t num_tokens, std::int64_t num_ids) {
+    return host.type == IdType::int32 ? ids_of<std::int32_t>(host, num_tokens, num_ids)
+                                      : ids_of<std::int64_t>(host, num_tokens, num_ids);
+  }
+
+  /// Tokens past the real ones hold decoys, adapters in `[0, max_loras)`.
+  std::span<const std::int32_t> mapping(std::span<const std::int32_t> host, std::int64_t num_tokens,
+                                        std::int64_t max_loras) {
+    std::vector<std::int32_t> copy(host.begin(), host.end());
+    for (std::size_t t = static_cast<std::size_t>(num_tokens); t < copy.size(); ++t)
+      copy[t] = static_cast<std::int32_t>(valid_decoy(t, poison_, max_loras));
+    return array("token_lora_mapping", copy);
+  }
+
+  std::span<const std::int32_t> array(std::string name, std::span<const std::int32_t> host) {
+    return {buffers.input<std::int32_t>(std::move(name), host), host.size()};
+  }
+
+  NumTokens num_tokens(const NumTokens& host) {
+    if (host.kind != NumTokens::Kind::pointer) return host;
+    return NumTokens::at(buffers.input<std::int32_t>("num_tokens", std::span(host.pointer, 1)));
+  }
+
+  ExecutionContext context(std::size_t workspace_bytes) {
+    return {buffers.workspace(workspace_bytes), workspace_bytes, nullptr};
+  }
+
+  AlignOutput blocks(std::int64_t capacity, std::int64_t block_size) {
+    if (capacity < 0 || capacity > kMaxIndex)
+      throw GuardViolation(who_ + " reports a capacity of " + std::to_string(capacity));
+    capacity_ = capacity;
+    num_blocks_ = capacity / block_size;
+    return {buffers.output<std::int32_t>("sorted_token_ids", capacity_),
+            buffers.output<std::int32_t>("expert_ids", num_blocks_),
+            buffers.output<std::int32_t>("num_tokens_post_padded", 1)};
+  }
+
+  AlignResult read(const AlignOutput& output) const {
+    return {buffers.read(output.sorted_token_ids, capacity_), buffers.read(output.expert_ids, num_blocks_),
+            buffers.read(output.num_tokens_post_padded, 1).front()};
+  }
+
+  void verify() const { buffers.verify(who_); }
+
+ private:
+  template <class Id>
+  IdMatrix ids_of(const IdMatrix& host, std::int64_t num_tokens, std::int64_t num_ids) {
+    std::vector<Id> copy(
+        host.rows == 0 ? 0 : static_cast<std::size_t>((host.rows - 1) * host.row_stride + host.cols));
+    for (std::size_t i = 0; i < copy.size(); ++i) copy[i] = static_cast<Id>(valid_decoy(i, poison_, num_ids));
+    for (std::int64_t t = 0; t < num_tokens; ++t)
+      std::copy_n(static_cast<const Id*>(host.data) + t * host.row_stride, host.cols,
+                  copy.data() + t * host.row_stride);
+    return {buffers.input<Id>("topk_ids", copy), host.type, host.rows, host.cols, host.row_stride};
+  }
+
+  std::uint8_t poison_;
+  std::string who_;
+  std::int64_t capacity_ = 0, num_blocks_ = 0;
+};
+
+/// The adapter's tensors in the backend's memory. Views may share memory (a fused A stands in both halves,
+/// interleaved halves interlock), so memory is copied range by range, overlapping ranges as one.
+class AdapterCopy {
+ public:
+  AdapterCopy(const Adapter& host, GuardedBuffers& buffers) : adapter_(host) {
+    for_each_tensor([&](const StridedTensor& tensor) { ranges_.push_back(range_of(tensor)); });
+    std::ranges::sort(ranges_, {}, &MemoryRange::begin);
+    std::size_t last = 0;
+    for (std::size_t i = 1; i < ranges_.size(); ++i) {
+      if (ranges_[i].begin < ranges_[last].end || ranges_[i].begin == ranges_[last].begin) {
+        ranges_[last].end = std::max(ranges_[last].end, ranges_[i].end);
+        ranges_[last].element_size = std::max(ranges_[last].element_size, ranges_[i].element_size);
+      } else {
+        ranges_[++last] = ranges_[i];
+      }
+    }
+    if (!ranges_.empty()) ranges_.resize(last + 1);
+    for (MemoryRange& range : ranges_)
+      range.copy = static_cast<const std::byte*>(buffers.input(
+          "adapter weights", bytes_at(range.begin, static_cast<std::size_t>(range.end - range.begin)),
+          range.element_size));
+    for_each_tensor([&](StridedTensor& tensor) {
+      const std::byte* const begin = range_of(tensor).begin;
+      const auto holder = std::prev(std::ranges::upper_bound(ranges_, begin, {}, &MemoryRange::begin));
+      tensor.data = holder->copy + (static_cast<const std::byte*>(tensor.data) - holder->begin);
+    });
+  }
+
+  const Adapter& adapter() const { return adapter_; }
+
+ private:
+  struct MemoryRange {
+    const std::byte *begin, *end;
+    std::size_t element_size;
+    const std::byte* copy = nullptr;
+  };
+
+  static MemoryRange range_of(const StridedTensor& tensor) {
+    std::int64_t low = 0, high = 0;
+    const auto stretch = [&](std::int64_t count, std::int64_t stride) {
+      (stride < 0 ? low : high) += (count - 1) * stride;
+    };
+    if (tensor.experts > 1) stretch(tensor.experts, tensor.expert_stride);
+    stretch(tensor.rows, tensor.row_stride);
+    stretch(tensor.cols, tensor.col_stride);
+    const std::size_t size = bytes_of(tensor.dtype);
+    const auto* const data = static_cast<const std::byte*>(tensor.data);
+    return {data + low * static_cast<std::int64_t>(size), data + (high + 1) * static_cast<std::int64_t>(size),
+            size};
+  }
+
+  template <class Visit>
+  void for_each_tensor(const Visit& visit) {
+    for (auto& [id, layer] : adapter_.layers)
+      for (LoraPair* pair : {&layer.gate_up[0], &layer.gate_up[1], &layer.down})
+        for (StridedTensor* tensor : {&pair->A, &pair->B})
+          if (tensor->present()) visit(*tensor);
+  }
+
+  Adapter adapter_;
+  std::vector<MemoryRange> ranges_;  // ascending, disjoint
+};
+
+}  // namespace
+
+DispatchResult GuardedRun::dispatch(const DispatchProblem& problem) const {
+  validate(problem);
+  validate_replica_offsets(problem.table, problem.offsets);
+  Call call(backend_, poison_, Operation::dispatch);
+  const std::int64_t real = problem.num_tokens.resolve(problem.topk_ids.rows), n = problem.topk_ids.size();
+  DispatchProblem copy = problem;
+  copy.topk_ids = call.ids(problem.topk_ids, real, problem.num_experts);
+  copy.table = call.array("dispatch table", problem.table);
+  copy.offsets = call.array("dispatch offsets", problem.offsets);
+  copy.num_tokens = call.num_tokens(problem.num_tokens);
+  const DispatchOutput output{call.buffers.output<std::int32_t>("local_ids", n)};
+  backend_.dispatch(copy, output, call.context(backend_.workspace_bytes(copy)));
+  call.verify();
+  return {call.buffers.read(output.local_ids, n)};
+}
+
+RemapResult GuardedRun::remap(const RemapProblem& problem) const {
+  validate(problem);
+  Call call(backend_, poison_, Operation::remap);
+  const std::int64_t T = problem.topk_ids.rows, real = problem.num_tokens.resolve(T),
+                     n = problem.topk_ids.size();
+  RemapProblem copy = problem;
+  copy.topk_ids = call.ids(problem.topk_ids, real, problem.num_experts);
+  copy.token_lora_mapping = call.mapping(problem.token_lora_mapping, real, problem.max_loras);
+  copy.num_tokens = call.num_tokens(problem.num_tokens);
+  const RemapOutput output{call.buffers.output<std::int32_t>("virtual_ids", n),
+                           call.buffers.output<std::uint8_t>("token_lora_mask", T)};
+  backend_.remap(copy, output, call.context(backend_.workspace_bytes(copy)));
+  call.verify();
+  return {call.buffers.read(output.virtual_ids, n), call.buffers.read(output.token_lora_mask, T)};
+}
+
+AlignResult GuardedRun::align(const AlignProblem& problem) const {
+  validate(problem);
+  Call call(backend_, poison_, Operation::align);
+  AlignProblem copy = problem;
+  copy.ids = call.ids(problem.ids, problem.num_tokens.resolve(problem.ids.rows), problem.num_buckets);
+  copy.num_tokens = call.num_tokens(problem.num_tokens);
+  const AlignOutput output = call.blocks(
+      backend_.capacity(problem.ids.size(), problem.num_buckets, problem.block_size, problem.sentinels),
+      problem.block_size);
+  backend_.align(copy, output, call.context(backend_.workspace_bytes(copy)));
+  call.verify();
+  return call.read(output);
+}
+
+RouteResult GuardedRun::route(const RouteProblem& problem) const {
+  validate(problem);
+  validate_replica_offsets(problem.table, problem.offsets);
+  Call call(backend_, poison_, Operation::route);
+  const std::int64_t T = problem.topk_ids.rows, real = problem.num_tokens.resolve(T);
+  const bool global_ids = !problem.table.empty() || !problem.offsets.empty();
+  RouteProblem copy = problem;
+  copy.topk_ids =
+      call.ids(problem.topk_ids, real, global_ids ? problem.num_experts : problem.num_local_experts);
+  copy.token_lora_mapping = call.mapping(problem.token_lora_mapping, real, problem.max_loras);
+  copy.table = call.array("dispatch table", problem.table);
+  copy.offsets = call.array("dispatch offsets", problem.offsets);
+  copy.num_tokens = call.num_tokens(problem.num_tokens);
+  const RouteOutput output{call.blocks(backend_.capacity(problem.topk_ids.size(), problem.num_buckets(),
+                                                         problem.block_size, problem.sentinels),
+                                       problem.block_size),
+                           call.buffers.output<std::uint8_t>("token_lora_mask", T)};
+  backend_.route(copy, output, call.context(backend_.workspace_bytes(copy)));
+  call.verify();
+  return {call.read(output.blocks), call.buffers.read(output.token_lora_mask, T)};
+}
+
+void GuardedRun::slice(const SliceProblem& problem, LoraBuffers& buffers) const {
+  validate(problem);
+  if (*problem.shape != buffers.shape())
+    reject("buffers", "of another shape", "they must have the problem's shape");
+  Call call(backend_, poison_, Operation::slice);
+  const AdapterCopy adapter(*problem.adapter, call.buffers);
+  SliceProblem copy = problem;
+  copy.adapter = &adapter.adapter();
+
+  const BufferShape& shape = buffers.shape();
+  const std::size_t element_size = bytes_of(shape.dtype);
+  const BufferView host = buffers.view();
+  BufferView view;
+  view.tensor.resize(shape.layers.size(), {});
+  for (std::size_t layer = 0; layer < shape.layers.size(); ++layer)
+    for (BufferTensor tensor : kBufferTensors)
+      if (shape.active(layer, tensor))
+        view.tensor[layer][static_cast<std::size_t>(tensor)] =
+            call.buffers.in_out("layer " + std::to_string(layer) + " " + std::string(to_string(tensor)),
+                                buffers.bytes(layer, tensor), element_size);
+  const std::size_t scale_bytes = static_cast<std::size_t>(shape.scale_elements()) * sizeof(float);
+  view.scale =
+      static_cast<float*>(call.buffers.in_out("scale", bytes_at(host.scale, scale_bytes), sizeof(float)));
+
+  backend_.slice(copy, view, call.context(backend_.workspace_bytes(copy)));
+  call.verify();
+  for (std::size_t layer = 0; layer < shape.layers.size(); ++layer)
+    for (BufferTensor tensor : kBufferTensors)
+      if (shape.active(layer, tensor))
+        call.buffers.read(view.tensor[layer][static_cast<std::size_t>(tensor)], buffers.bytes(layer, tensor));
+  call.buffers.read(view.scale, {reinterpret_cast<std::byte*>(host.scale), scale_bytes});
+}
+
+}  // namespace eplora
