@@ -10,8 +10,9 @@ namespace eplora {
 namespace {
 
 std::string shape_of(const StridedTensor& tensor) {
-  return "[" + std::to_string(tensor.experts) + ", " + std::to_string(tensor.rows) + ", " +
-         std::to_string(tensor.cols) + "]";
+  std::string text = "[";
+  text.append(std::to_string(tensor.experts)).append(", ").append(std::to_string(tensor.rows));
+  return text.append(", ").append(std::to_string(tensor.cols)).append("]");
 }
 
 /// A symbol with its value, for the sentence: "H=2048".
