@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// `eplora check`: the property suite, or one saved case, from the command line. One line a property and
+// backend; a counterexample in full, its replay line last.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/exit_code.h"
+#include "cli/json_output.h"
+#include "cli/progress.h"
+#include "cli/table.h"
+#include "optimized/backend.h"
+#include "property_tests/suite/suite.h"
+#include "reference/check.h"
+
+namespace eplora {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::vector<std::unique_ptr<Backend>> chosen_backends(const std::vector<std::string>& names) {
+  if (names.empty()) return available_backends();
+  std::vector<std::unique_ptr<Backend>> backends;
+  for (const std::string& name : names) backends.push_back(make_backend(name));
+  return backends;
+}
+
+Style style_of(suite::Status status) {
+  switch (status) {
+    case suite::Status::held:
+      return Style::good;
+    case suite::Status::violated:
+    case suite::Status::flaky:
+      return Style::bad;
+    case suite::Status::gave_up:
+    case suite::Status::skipped:
+    case suite::Status::interrupted:
+      return Style::caution;
+  }
+  return Style::plain;
+}
+
+/// The word as printed: failures in capitals.
+std::string word_of(const suite::Outcome& outcome) {
+  std::string word(to_string(outcome.status));
+  if (outcome.failed())
+    std::transform(word.begin(), word.end(), word.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return word;
+}
+
+nlohmann::ordered_json entry_of(const suite::Outcome& outcome) {
+  nlohmann::ordered_json entry = {{"property", outcome.property.full_name()},
+                                  {"contract", outcome.property.contract},
+                                  {"backend", outcome.backend},
+                                  {"status", to_string(outcome.status)},
+                                  {"reason", outcome.reason},
+                                  {"cases", outcome.cases},
+                                  {"discarded", outcome.discarded},
+                                  {"seconds", outcome.seconds},
+                                  {"seed", outcome.seed},
+                                  {"ended_by_time", outcome.ended_by_time},
+                                  {"distribution", outcome.distribution}};
+  if (!outcome.counterexample) return entry;
+  const suite::Counterexample& found = *outcome.counterexample;
+  const auto parsed = nlohmann::ordered_json::parse(found.json, nullptr, false);
+  entry["counterexample"] = {{"contract", found.contract},
+                             {"sentence", found.sentence},
+                             {"failed", found.failed},
+                             {"reruns", found.reruns},
+                             {"after_cases", found.after_cases},
+                             {"shrinks", found.shrinks},
+                             {"summary", found.summary},
+                             {"unshrunk_file", found.unshrunk_path},
+                             {"shrunk_file", found.shrunk_path},
+                             {"replay", found.replay},
+                             {"case", parsed.is_discarded() ? nlohmann::ordered_json() : parsed}};
+  return entry;
+}
+
+/// Prints as it goes, so that a long run can be watched and an interrupted one leaves what it found.
+class Report {
+ public:
+  Report(const Output& output, bool verbose) : output_(output), verbose_(verbose) {}
+
+  void header(std::size_t name_width, std::size_t backend_width) {
+    name_width_ = std::max<std::size_t>(name_width, 8);
+    backend_width_ = std::max<std::size_t>(backend_width, 7);
+    if (output_.json) return;
+    print(fmt::format("{:<{}}  {:<{}}  {:<11}  {:>8}  {:>7}", "property", name_width_, "backend",
+                      backend_width_, "verdict", "cases", "seconds"),
+          Style::heading);
+    print(fmt::format("{0:-<{1}}  {0:-<{2}}  {0:-<11}  {0:-<8}  {0:-<7}", "", name_width_, backend_width_),
+          Style::faint);
+  }
+
+  void add(const suite::Outcome& outcome) {
+    ++count_[outcome.status];
+    cases_ += outcome.cases;
+    if (output_.json) {
+      entries_.push_back(entry_of(outcome));
+      return;
+    }
+    const std::string word = fmt::format("{:<11}", word_of(outcome));
+    fmt::print("{:<{}}  {:<{}}  {}  {:>8}  {:>7.2f}{}\n", outcome.property.full_name(), name_width_,
+               outcome.backend, backend_width_, styled(word, style_of(outcome.status), output_.color),
+               outcome.cases, outcome.seconds, outcome.reason.empty() ? "" : "  " + outcome.reason);
+    if (verbose_) distribution(outcome);
+    if (outcome.counterexample) fmt::print("\n{}\n", suite::describe(outcome));
+    std::fflush(stdout);
+  }
+
+  int finish(std::uint64_t seed, double seconds, std::int64_t not_reached) {
+    const std::int64_t failed = count_[suite::Status::violated] + count_[suite::Status::flaky];
+    const std::int64_t held = count_[suite::Status::held];
+    const std::int64_t skipped = count_[suite::Status::skipped] + count_[suite::Status::gave_up];
+    if (output_.json) {
+      nlohmann::ordered_json document = json_document("check");
+      document["seed"] = seed;
+      document["seconds"] = seconds;
+      document["summary"] = {{"held", held},
+                             {"failed", failed},
+                             {"skipped", skipped},
+                             {"not_reached", not_reached},
+                             {"cases", cases_}};
+      document["outcomes"] = std::move(entries_);
+      print_json(document);
+    } else {
+      print("", Style::plain);
+      std::string words =
+          failed > 0 ? fmt::format("{} VIOLATED, {} held", failed, held) : fmt::format("{} held", held);
+      words += fmt::format(", {} skipped or gave up", skipped);
+      if (not_reached > 0) words += fmt::format(", {} not reached in the time given", not_reached);
+      fmt::print("{}; {} cases in {:.1f} s; seed {}\n",
+                 styled(words, failed > 0 ? Style::bad : Style::good, output_.color), cases_, seconds, seed);
+    }
+    if (failed > 0) return kDifference;
+    return held > 0 ? kAgreement : kNothingRan;
+  }
+
+ private:
+  void print(const std::string& text, Style style) const {
+    fmt::print("{}\n", styled(text, style, output_.color));
+  }
+
+  void distribution(const suite::Outcome& outcome) const {
+    for (const auto& [label, cases] : outcome.distribution)
+      fmt::print(
+          "    {:>5.1f}%  {}\n",
+          outcome.cases == 0 ? 0.0 : 100.0 * static_cast<double>(cases) / static_cast<double>(outcome.cases),
+          label);
+  }
+
+  Output output_;
+  bool verbose_ = false;
+  std::size_t name_width_ = 8, backend_width_ = 7;
+  std::map<suite::Status, std::int64_t> count_;
+  std::int64_t cases_ = 0;
+  nlohmann::ordered_json entries_ = nlohmann::ordered_json::array();
+};
+
+suite::RunOptions run_options(const CheckOptions& options, Progress& line) {
+  suite::RunOptions run;
+  run.cases = options.cases;
+  run.seed = options.seed;
+  run.save_dir = options.save;
+  run.progress = [&line](const suite::Progress& progress) {
+    line.say(progress.shrinking
+                 ? fmt::format("{}: shrinking, {} tried", progress.property->full_name(), progress.shrinks)
+                 : fmt::format("{}: case {} of {}, {} discarded", progress.property->full_name(),
+                               progress.cases, progress.wanted, progress.discarded));
+    return true;
+  };
+  return run;
+}
+
+}  // namespace
+
+int run_check(const CheckOptions& options, const Output& output) {
+  if (!options.replay.empty() && !options.property.empty())
+    reject("--property", "'" + options.property + "' beside --replay",
+           "a saved case names its property itself");
+  const auto backends = chosen_backends(options.backends);
+  const Clock::time_point start = Clock::now();
+  Progress line;
+  suite::RunOptions run = run_options(options, line);
+  Report report(output, options.verbose);
+  std::size_t backend_width = 0, name_width = 0;
+  for (const auto& backend : backends) backend_width = std::max(backend_width, backend->name().size());
+  const std::vector<suite::PropertyInfo> properties =
+      options.replay.empty() ? suite::find_properties(options.property) : suite::list_properties();
+  for (const suite::PropertyInfo& property : properties)
+    name_width = std::max(name_width, property.full_name().size());
+  if (!output.json) fmt::print("seed {}\n", options.seed);
+  report.header(name_width, backend_width);
+  if (!options.replay.empty()) {
+    for (const auto& backend : backends) {
+      const suite::Outcome outcome = suite::replay_file(options.replay, *backend, run);
+      line.clear();
+      report.add(outcome);
+    }
+    return report.finish(options.seed, seconds_since(start), 0);
+  }
+  std::int64_t left = static_cast<std::int64_t>(properties.size() * backends.size()), not_reached = 0;
+  for (const suite::PropertyInfo& property : properties) {
+    for (const auto& backend : backends) {
+      if (options.seconds > 0) {
+        const double rest = options.seconds - seconds_since(start);
+        if (rest <= 0) {
+          ++not_reached;
+          continue;
+        }
+        run.time_limit = rest / static_cast<double>(left);  // what one leaves over, the others share
+      }
+      --left;
+      const suite::Outcome outcome = suite::run_property(property, *backend, run);
+      line.clear();
+      report.add(outcome);
+    }
+  }
+  return report.finish(options.seed, seconds_since(start), not_reached);
+}
+
+}  // namespace eplora

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program's commands as functions: options in, exit code out. main.cpp fills the options; each command is
+// one file (or two), prints data on stdout and talk on stderr, and throws `InvalidArgument` or
+// `BackendUnavailable` for main to map.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace eplora {
+
+/// How to print.
+struct Output {
+  bool color = false;
+  bool json = false;
+};
+
+struct CompareOptions {
+  std::string golden;   ///< a folder of fixtures, or one fixture; empty = the project's own
+  std::string adapter;  ///< a PEFT adapter's folder; empty = none
+  std::string model;    ///< a config.json; empty = every known model
+  std::string layout;   ///< "tp=4,ep=2" or a .toml file; empty = all for golden, tp=4,ep=4 for timing
+  std::vector<std::int64_t> tokens = {1, 64, 4096};
+  std::vector<std::int32_t> adapters = {8};  ///< L
+  std::vector<std::string> backends;         ///< empty = all that can run
+  std::uint64_t seed = 1;
+};
+int run_compare(const CompareOptions& options, const Output& output);
+
+struct CheckOptions {
+  std::vector<std::string> backends;  ///< empty = all that can run
+  std::string property;               ///< empty = all
+  int cases = 0;                      ///< 0 = each property's default
+  double seconds = 0;                 ///< 0 = no limit
+  std::uint64_t seed = 1;
+  std::string replay;  ///< a saved case
+  std::string save;    ///< folder for counterexamples
+  bool verbose = false;
+};
+int run_check(const CheckOptions& options, const Output& output);
+
+struct LayoutShowOptions {
+  std::string layout;
+  std::int32_t experts = 0;       ///< 0 = from the model or the layout file
+  std::int64_t intermediate = 0;  ///< 0 = from the model
+  std::string model;              ///< a config.json
+  std::string placement = "linear";
+  std::int64_t tokens = -1;  ///< negative = no token column
+  std::string svg;           ///< file to write
+};
+int run_layout_show(const LayoutShowOptions& options, const Output& output);
+
+struct MutantsOptions {
+  std::string mutant;  ///< empty = all
+  int cases = 0;
+  std::uint64_t seed = 1;
+};
+int run_mutants(const MutantsOptions& options, const Output& output);
+
+int run_list(const Output& output);
+
+}  // namespace eplora

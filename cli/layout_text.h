@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// How layouts are written for people: id lists as ranges, ranges as half-open intervals, sizes as `--layout`
+// takes them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "reference/layout/layout.h"
+#include "reference/layout/presets.h"
+
+namespace eplora {
+
+/// "0-63", "0,2,..,126" (equal steps), "0,3,4-7"; "none" when empty. Ids in their own order.
+std::string describe_ids(std::span<const std::int32_t> ids);
+
+/// "[0, 384)".
+std::string describe_range(const Range& range);
+
+/// "tp=4,ep=2", with moe_dp only when it is not 1: what `--layout` takes.
+std::string layout_argument(const SglangSizes& sizes);
+
+/// "moe_dp=1 x moe_ep=2 x moe_tp=2".
+std::string describe_mesh(const Mesh& mesh);
+
+/// "4", or "3-4" where ranks own different numbers of experts.
+std::string describe_expert_counts(const Placement& placement);
+
+/// How the ranks' outputs become the layer's: "sum over moe_ep, moe_tp; concatenate tokens over moe_dp".
+std::string describe_recombination(const Layout& layout);
+
+/// Axes that shard nothing.
+std::vector<std::string> replicated_axes(const Layout& layout);
+
+}  // namespace eplora

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program `eplora`: its command line, and the way from what happened to an exit code. Each command is a
+// function in a file of its own (cli/commands.h).
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <functional>
+#include <map>
+#include <new>
+
+#include "cli/commands.h"
+#include "cli/exit_code.h"
+#include "cli/json_output.h"
+#include "cli/progress.h"
+#include "cli/table.h"
+#include "optimized/backend.h"
+#include "reference/check.h"
+
+namespace {
+
+using namespace eplora;
+
+constexpr const char* kExitCodes =
+    "exit codes: 0 agreement   1 a difference or violation   2 usage or bad input   3 nothing ran\n"
+    "            4 backend or device missing   5 internal fault   130 interrupted\n"
+    "data goes to stdout, progress to stderr and only on a terminal; NO_COLOR is honoured\n";
+
+/// Everything the command line fills, and the command it chose.
+struct Program {
+  CLI::App app{
+      "EPLoRA: a test bed for Mixture-of-Experts LoRA under tensor and expert parallelism.\n"
+      "example: eplora compare\n",
+      "eplora"};
+  std::string color = "auto";
+  bool json = false;
+  CompareOptions compare;
+  CheckOptions check;
+  LayoutShowOptions layout_show;
+  MutantsOptions mutants;
+  std::function<int(const Output&)> chosen;
+};
+
+CLI::App* command(CLI::App& parent, Program& program, const std::string& name, const std::string& about,
+                  const std::string& example, std::function<int(const Output&)> run) {
+  CLI::App* app = parent.add_subcommand(name, about);
+  app->footer("example: " + example + "\n");
+  app->add_flag("--json", program.json, "print one JSON document with a versioned schema on stdout");
+  app->callback([&program, run = std::move(run)] { program.chosen = run; });
+  return app;
+}
+
+void add_compare(Program& program) {
+  CompareOptions& options = program.compare;
+  CLI::App* app = command(
+      program.app, program, "compare",
+      "The main job: the sharded reference against outputs that transformers and PEFT recorded, under every "
+      "layout,\n"
+      "every backend against the reference, and the time of each backend in the geometry of real models.",
+      "eplora compare --layout tp=4,ep=2 --tokens 1,64",
+      [&options](const Output& output) { return run_compare(options, output); });
+  app->add_option("--golden", options.golden,
+                  "folder of golden fixtures, or one fixture (default: the project's own)")
+      ->type_name("DIR");
+  app->add_option("--adapter", options.adapter,
+                  "check a PEFT adapter instead: slices, reassembly, delta sharded = whole")
+      ->type_name("DIR");
+  app->add_option("--model", options.model, "config.json of a MoE model (default: all of examples/models)")
+      ->type_name("FILE");
+  app->add_option("--layout", options.layout,
+                  "\"tp=4,ep=2\" or a .toml file (default: every layout that divides)")
+      ->type_name("LAYOUT");
+  app->add_option("--tokens", options.tokens, "tokens a batch, for the timing table; several: 1,64")
+      ->delimiter(',')
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24).description(""))
+      ->type_name("T")
+      ->capture_default_str();
+  app->add_option("--adapters", options.adapters, "adapter slots, for the timing table")
+      ->delimiter(',')
+      ->check(CLI::Range(0, 1 << 16).description(""))
+      ->type_name("L")
+      ->capture_default_str();
+  app->add_option("--backend", options.backends,
+                  "backends to compare (default: all that can run; see eplora list)")
+      ->delimiter(',')
+      ->type_name("NAME");
+  app->add_option("--seed", options.seed, "seed of the synthetic routing")
+      ->type_name("S")
+      ->capture_default_str();
+}
+
+void add_check(Program& program) {
+  CheckOptions& options = program.check;
+  CLI::App* app = command(program.app, program, "check",
+                          "Runs the property suite: random cases against the contract and against the "
+                          "reference. A violation is shrunk,\n"
+                          "saved as a file, and printed with the line that replays it. The earlier of "
+                          "--cases and --for ends the run.",
+                          "eplora check --backend thrust-host --property Remap --cases 500",
+                          [&options](const Output& output) { return run_check(options, output); });
+  app->add_option("--backend", options.backends, "backends to check (default: all that can run)")
+      ->delimiter(',')
+      ->type_name("NAME");
+  app->add_option("--property", options.property,
+                  "only properties of this name, operation or start of a name")
+      ->type_name("NAME");
+  app->add_option("--cases", options.cases, "cases a property (default: each property's own number)")
+      ->check(CLI::Range(1, 1 << 30).description(""))
+      ->type_name("N");
+  app->add_option("--for", options.seconds,
+                  "time for the whole run: 60s, 500ms, 2min (a plain number is seconds)")
+      ->transform(CLI::AsNumberWithUnit(
+          std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"min", 60}, {"h", 3600}}))
+      ->type_name("TIME");
+  app->add_option("--seed", options.seed, "seed; equal seeds, equal cases")
+      ->type_name("S")
+      ->capture_default_str();
+  app->add_option("--replay", options.replay, "run the one case of a saved file")->type_name("FILE");
+  app->add_option("--save", options.save, "folder for counterexamples")
+      ->type_name("DIR")
+      ->capture_default_str();
+  app->add_flag("--verbose,-v", options.verbose, "print what the generated cases were like");
+}
+
+void add_layout(Program& program) {
+  LayoutShowOptions& options = program.layout_show;
+  CLI::App* layout =
+      program.app.add_subcommand("layout", "Parallel layouts: see `eplora layout show --help`.");
+  layout->require_subcommand(1);
+  layout->footer("example: eplora layout show tp=4,ep=2 --experts 128 --intermediate 768\n");
+  CLI::App* app = command(
+      *layout, program, "show",
+      "What every rank owns under a layout: coordinates, experts, columns, groups; as a picture with --svg.",
+      "eplora layout show tp=4,ep=2 --experts 128 --intermediate 768 --svg layout.svg",
+      [&options](const Output& output) { return run_layout_show(options, output); });
+  app->add_option("layout", options.layout, "\"tp=4,ep=2\", \"tp=8,ep=2,moe_dp=2\" or a .toml file")
+      ->required();
+  app->add_option("--experts", options.experts, "experts of the model, E")
+      ->check(CLI::Range(1, 1 << 20).description(""))
+      ->type_name("E");
+  app->add_option("--intermediate", options.intermediate, "MoE intermediate size, I")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{kMaxIndex}).description(""))
+      ->type_name("I");
+  app->add_option("--model", options.model, "config.json to take E and I from")->type_name("FILE");
+  app->add_option("--placement", options.placement, "linear or round_robin")
+      ->type_name("KIND")
+      ->capture_default_str();
+  app->add_option("--tokens", options.tokens, "also show each rank's part of T tokens")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{kMaxIndex}).description(""))
+      ->type_name("T");
+  app->add_option("--svg", options.svg, "write a picture of experts x columns, coloured by owner")
+      ->type_name("FILE");
+}
+
+void add_mutants(Program& program) {
+  MutantsOptions& options = program.mutants;
+  CLI::App* app =
+      command(program.app, program, "mutants",
+              "Bugs that were once shipped, run through the ordinary suite, which must notice every one.",
+              "eplora mutants --mutant remap-neg",
+              [&options](const Output& output) { return run_mutants(options, output); });
+  app->add_option("--mutant", options.mutant, "only this one")->type_name("NAME");
+  app->add_option("--cases", options.cases, "most cases a property")
+      ->check(CLI::Range(1, 1 << 30).description(""))
+      ->type_name("N");
+  app->add_option("--seed", options.seed, "seed; equal seeds, equal cases")
+      ->type_name("S")
+      ->capture_default_str();
+}
+
+/// CLI11 has codes of its own from 100 upwards; help and version are successes, the rest is a usage error.
+int report_usage(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+    app.exit(error);
+    return kAgreement;
+  }
+  fmt::print(stderr, "eplora: {}\nRun eplora --help, or the command with --help.\n", error.what());
+  return kBadInput;
+}
+
+int run(int argc, char** argv) {
+  Program program;
+  CLI::App& app = program.app;
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.set_version_flag("--version", "eplora " + program_version());
+  app.footer(kExitCodes);
+  app.add_option("--color", program.color, "auto, always or never")
+      ->check(CLI::IsMember({"auto", "always", "never"}).description(""))
+      ->type_name("WHEN");
+  add_compare(program);
+  add_check(program);
+  add_layout(program);
+  add_mutants(program);
+  command(app, program, "list",
+          "Backends (and why one is not available), properties, mutants, presets and models.",
+          "eplora list --json", [](const Output& output) { return run_list(output); });
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return report_usage(app, error);
+  }
+  return program.chosen({use_color(program.color == "always"  ? ColorMode::always
+                                   : program.color == "never" ? ColorMode::never
+                                                              : ColorMode::automatic),
+                         program.json});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  install_interrupt_handler();
+  try {
+    const int code = run(argc, argv);
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+      fmt::print(stderr, "eplora: stdout could not be written\n");
+      return kInternal;
+    }
+    return code;
+  } catch (const InvalidArgument& error) {
+    fmt::print(stderr, "eplora: {}\n", error.what());
+    return kBadInput;
+  } catch (const BackendUnavailable& error) {
+    fmt::print(stderr, "eplora: {}\n", error.what());
+    return kBackendMissing;
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "eplora: internal fault: out of memory\n");
+    return kInternal;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "eplora: internal fault: {}\n", error.what());
+    return kInternal;
+  }
+}
