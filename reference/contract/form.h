@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The form an implementation declares (contract, section 5): what it does not promise is not asked of it. The defaults
-// are ours, the canonical form.
+// The form an implementation declares (contract, section 5): what it does not promise is not asked of it. The
+// defaults are ours, the canonical form.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace eplora::contract {
 
@@ -25,7 +26,18 @@ struct Form {
   bool operator==(const Form&) const = default;
 };
 
-/// "order=stable sentinel=last tail=written ids=any", only what differs from the canonical form; "canonical" if nothing.
+std::string_view to_string(Order order);
+std::string_view to_string(SentinelPlace place);
+std::string_view to_string(Tail tail);
+std::string_view to_string(AcceptedIds ids);
+std::string_view to_string(SharedOuterSentinels policy);
+
+/// "order=stable sentinel=last tail=written ids=any", only what differs from the canonical form; "canonical"
+/// if nothing.
 std::string to_string(const Form& form);
+
+/// What a report says of P14: "deterministic: yes" or, with `order = nondeterministic`, "deterministic: no
+/// (declared)".
+std::string_view determinism_note(const Form& form);
 
 }  // namespace eplora::contract

@@ -9,9 +9,10 @@
 namespace eplora::contract {
 
 struct Violation {
-  std::string property;    ///< "P3"
-  std::string sentence;    ///< one sentence with the place, the expected and the found value
-  std::int64_t place = -1;  ///< the slot, token, block, element or rank the sentence is about; -1 when there is none
+  std::string property;  ///< "P3"
+  std::string sentence;  ///< one sentence with the place, the expected and the found value
+  std::int64_t place =
+      -1;  ///< the slot, token, block, element or rank the sentence is about; -1 when there is none
   std::string expected;
   std::string found;
 };
