@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// One generated problem as a value. A case holds everything that a property needs, can be written to a file
+// and read back, shows itself in a line and in a few lines, says which kinds of input it stands for, and
+// offers smaller cases. `CaseOf<V>` makes a case from a plain struct V and its six functions.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace eplora::suite {
+
+class Case;
+using CasePtr = std::shared_ptr<const Case>;
+using Labels = std::vector<std::string>;
+/// Smaller variants, most promising first; each is made only when it is tried.
+template <class V>
+using Shrinks = std::vector<std::function<V()>>;
+
+class Case {
+ public:
+  virtual ~Case() = default;
+  virtual std::string_view kind() const = 0;  ///< "align": names the JSON form
+  virtual std::string show() const = 0;       ///< one line
+  virtual std::string table() const = 0;      ///< a few lines
+  virtual nlohmann::json json() const = 0;
+  virtual Labels labels() const = 0;
+  virtual Shrinks<CasePtr> shrinks() const = 0;
+};
+
+/// V brings `static constexpr std::string_view kKind`, `show()`, `table_text()`, `labels()`, `shrinks() ->
+/// Shrinks<V>`, `json()` and `static V from_json(const nlohmann::json&)`.
+template <class V>
+class CaseOf final : public Case {
+ public:
+  explicit CaseOf(V v) : value(std::move(v)) {}
+  std::string_view kind() const override { return V::kKind; }
+  std::string show() const override { return value.show(); }
+  std::string table() const override { return value.table_text(); }
+  nlohmann::json json() const override;  ///< defined where JSON is a complete type
+  Labels labels() const override { return value.labels(); }
+  Shrinks<CasePtr> shrinks() const override {
+    Shrinks<CasePtr> result;
+    for (auto& smaller : value.shrinks())
+      result.push_back([make = std::move(smaller)] { return std::make_shared<const CaseOf>(make()); });
+    return result;
+  }
+  const V value;
+};
+
+/// Reads the JSON form of `kind`. Throws `InvalidArgument` for an unknown kind or a form that does not fit.
+CasePtr case_from_json(std::string_view kind, const nlohmann::json& json);
+
+}  // namespace eplora::suite
