@@ -160,8 +160,8 @@ std::vector<std::string> names_of_available_backends() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, Sentinels24171, testing::ValuesIn(names_of_available_backends()),
-                         [](const testing::TestParamInfo<std::string>& info) {
-                           std::string name = info.param;
+                         [](const testing::TestParamInfo<std::string>& which) {
+                           std::string name = which.param;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

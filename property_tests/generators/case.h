@@ -16,7 +16,7 @@ namespace eplora::suite {
 class Case;
 using CasePtr = std::shared_ptr<const Case>;
 using Labels = std::vector<std::string>;
-/// Smaller variants, most promising first; each is made only when it is tried.
+/// Smaller variants, most promising first; each is made only when it is tried, while the case is alive.
 template <class V>
 using Shrinks = std::vector<std::function<V()>>;
 
@@ -28,11 +28,11 @@ class Case {
   virtual std::string table() const = 0;      ///< a few lines
   virtual nlohmann::json json() const = 0;
   virtual Labels labels() const = 0;
-  virtual Shrinks<CasePtr> shrinks() const = 0;
+  virtual Shrinks<CasePtr> shrinks() const = 0;  ///< a candidate may be null: it came out equal to this case
 };
 
 /// V brings `static constexpr std::string_view kKind`, `show()`, `table_text()`, `labels()`, `shrinks() ->
-/// Shrinks<V>`, `json()` and `static V from_json(const nlohmann::json&)`.
+/// Shrinks<V>`, `json()`, `static V from_json(const nlohmann::json&)` and `==`.
 template <class V>
 class CaseOf final : public Case {
  public:
@@ -45,7 +45,10 @@ class CaseOf final : public Case {
   Shrinks<CasePtr> shrinks() const override {
     Shrinks<CasePtr> result;
     for (auto& smaller : value.shrinks())
-      result.push_back([make = std::move(smaller)] { return std::make_shared<const CaseOf>(make()); });
+      result.push_back([this, make = std::move(smaller)]() -> CasePtr {
+        V candidate = make();
+        return candidate == value ? nullptr : std::make_shared<const CaseOf>(std::move(candidate));
+      });
     return result;
   }
   const V value;

@@ -17,6 +17,7 @@ namespace eplora::suite {
 
 struct LayerCase {
   static constexpr std::string_view kKind = "layer";
+  bool operator==(const LayerCase&) const = default;
   IdBatch batch;  ///< not padded
   std::vector<std::int32_t> mapping;
   LayoutSpec layout;

@@ -14,6 +14,7 @@ namespace eplora::suite {
 
 struct DispatchCase {
   static constexpr std::string_view kKind = "dispatch";
+  bool operator==(const DispatchCase&) const = default;
   IdBatch batch;
   std::int32_t num_experts = 0;
   std::vector<std::int32_t> table, offsets;
@@ -29,6 +30,7 @@ struct DispatchCase {
 
 struct RemapCase {
   static constexpr std::string_view kKind = "remap";
+  bool operator==(const RemapCase&) const = default;
   IdBatch batch;
   std::vector<std::int32_t> mapping;
   std::int32_t num_experts = 0, max_loras = 0;
@@ -45,6 +47,7 @@ struct RemapCase {
 
 struct AlignCase {
   static constexpr std::string_view kKind = "align";
+  bool operator==(const AlignCase&) const = default;
   IdBatch batch;
   std::int32_t num_buckets = 0, block_size = 1;
   Sentinels sentinels = Sentinels::keep;
@@ -61,6 +64,7 @@ struct AlignCase {
 /// rank already.
 struct RouteCase {
   static constexpr std::string_view kKind = "route";
+  bool operator==(const RouteCase&) const = default;
   IdBatch batch;
   std::vector<std::int32_t> mapping;
   LayoutSpec layout;
@@ -82,6 +86,7 @@ struct RouteCase {
 
 struct LayoutCase {
   static constexpr std::string_view kKind = "layout";
+  bool operator==(const LayoutCase&) const = default;
   LayoutSpec layout;
   std::int64_t columns_per_rank = 1;  ///< I = columns_per_rank * moe_tp
   std::int64_t num_tokens = 0;

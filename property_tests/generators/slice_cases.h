@@ -16,6 +16,7 @@ namespace eplora::suite {
 
 struct SliceCase {
   static constexpr std::string_view kKind = "slice";
+  bool operator==(const SliceCase&) const = default;
   LayoutSpec layout;
   std::int32_t rank = 0;
   std::int64_t hidden = 1, columns_per_rank = 1;

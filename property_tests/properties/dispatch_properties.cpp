@@ -48,7 +48,8 @@ Verdict ranks_partition_slots(const RouteCase& c, Backend& backend) {
   const IdStorage ids(c.batch);
   const std::int32_t E = c.layout.placement.num_experts;
   std::vector<std::int32_t> owner(c.batch.n(), -1);
-  for (const std::int32_t rank : layout.mesh.groups(c.layout.sharding.experts).front()) {
+  const std::vector<std::vector<std::int32_t>> groups = layout.mesh.groups(c.layout.sharding.experts);
+  for (const std::int32_t rank : groups.front()) {
     const DispatchTable table = layout.placement.dispatch_table(layout.place(rank).ep_rank);
     const DispatchResult local = GuardedRun(backend).dispatch(
         {ids.matrix(), E, table.local_ids, table.offsets, c.slot_offset, ids.num_tokens()});

@@ -100,15 +100,18 @@ class Run final : public rc::detail::TestListener {
   rc::Seq<AnyCase> smaller(const AnyCase& c) {
     struct Walk {
       Run* run;
+      CasePtr parent;
       std::shared_ptr<const Shrinks<CasePtr>> candidates;
       std::size_t next;
       rc::Maybe<AnyCase> operator()() {
-        if (next >= candidates->size() || run->shrinking_is_over()) return rc::Nothing;
-        return AnyCase{(*candidates)[next++]()};
+        while (next < candidates->size() && !run->shrinking_is_over())
+          if (CasePtr candidate = (*candidates)[next++]()) return AnyCase{std::move(candidate)};
+        return rc::Nothing;
       }
     };
     if (shrinking_is_over()) return {};
-    return rc::makeSeq<Walk>(Walk{this, std::make_shared<const Shrinks<CasePtr>>(c.value->shrinks()), 0});
+    return rc::makeSeq<Walk>(
+        Walk{this, c.value, std::make_shared<const Shrinks<CasePtr>>(c.value->shrinks()), 0});
   }
 
   bool shrinking_is_over() const { return smallest_ && Clock::now() > shrink_until_; }
