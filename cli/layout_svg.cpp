@@ -82,6 +82,7 @@ class Picture {
     slice_ = intermediate_per_rank(intermediate, moe_tp_, "the layer");
     for (const RankPlace& place : layout.places)
       owners_[{place.token_shard, place.ep_rank, place.moe_tp_rank}].push_back(place.rank);
+    for (const auto& owner : owners_) longest_ = std::max(longest_, describe_ids(owner.second).size());
     row_height_ = moe_tp_ == 1 ? 84 : moe_tp_ == 2 ? 72 : moe_tp_ <= 4 ? 58 : moe_tp_ <= 8 ? 42 : 24;
     gap_y_ = moe_tp_ <= 8 ? 12 : 9;
     gap_x_ = std::min(12.0, 0.25 * kPanelWidth / std::min(ep_, kPanelColumns));
@@ -229,7 +230,7 @@ class Picture {
     const std::string about = owned == 0 ? "no expert" : fmt::format("{} x {}", owned, slice_);
     const bool detailed = row_height_ >= 50 && text_width(about, 11) < w - 8;
     const double tallest = row_height_ >= 50 ? 22 : row_height_ >= 40 ? 17 : 13;
-    const double size = std::clamp((w - 4) / (0.68 * static_cast<double>(ranks.size())), 6.0, tallest);
+    const double size = std::clamp((w - 4) / (0.68 * static_cast<double>(longest_)), 6.0, tallest);
     const double middle = y + row_height_ / 2;
     text(x + w / 2, middle + size * 0.36 - (detailed ? 8 : 0), ranks, size, "middle", kInk, 700);
     if (detailed) text(x + w / 2, middle + 19, about, 11, "middle", "#3c4454");
@@ -275,6 +276,7 @@ class Picture {
   std::int32_t ep_ = 1, moe_tp_ = 1, token_shards_ = 1;
   double row_height_ = 40, gap_x_ = 12, gap_y_ = 12, head_ = 52;
   Labels labels_ = Labels::wordy;
+  std::size_t longest_ = 1;  ///< letters of the longest rank number: one type size for all
   std::map<std::tuple<std::int32_t, std::int32_t, std::int32_t>, std::vector<std::int32_t>> owners_;
   std::string body_;
 };

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// `eplora compare`, the main job: which parts run, and the verdict in words at the end.
+#include "cli/compare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/exit_code.h"
+#include "cli/formats/layout_file.h"
+#include "cli/json_output.h"
+#include "cli/layout_text.h"
+#include "reference/check.h"
+#include "reference/layout/presets.h"
+
+namespace eplora {
+namespace {
+
+constexpr std::int32_t kMostRanks = 8;
+
+bool is_uneven(const Layout& layout) {
+  const auto& ranks = layout.placement.experts_of_rank();
+  return std::any_of(ranks.begin(), ranks.end(),
+                     [&](const auto& owned) { return owned.size() != ranks[0].size(); });
+}
+
+Backends chosen_backends(const std::vector<std::string>& names) {
+  if (names.empty()) return available_backends();
+  Backends backends;
+  for (const std::string& name : names) backends.push_back(make_backend(name));
+  return backends;
+}
+
+}  // namespace
+
+std::vector<NamedLayout> layouts_for(const std::string& text, std::int32_t num_experts,
+                                     std::int64_t intermediate) {
+  std::vector<NamedLayout> layouts;
+  const auto add = [&](const std::string& name, const LayoutSpec& spec) {
+    NamedLayout named{name, make_layout(spec), false};
+    named.layout.column_range(intermediate, 0);  // refuses columns that do not divide
+    named.uneven = is_uneven(named.layout);
+    layouts.push_back(std::move(named));
+  };
+  if (!text.empty()) {
+    add(text, parse_layout_argument(text, num_experts));
+    return layouts;
+  }
+  for (const SglangSizes& sizes : sglang_sizes_that_divide(kMostRanks, intermediate))
+    add(layout_argument(sizes), sglang_layout(sizes, num_experts));
+  return layouts;
+}
+
+int run_compare(const CompareOptions& options, const Output& output) {
+  const Backends backends = chosen_backends(options.backends);
+  nlohmann::ordered_json document = json_document("compare");
+  document["seed"] = options.seed;
+  Progress progress;
+  CompareOutcome outcome;
+  if (!options.adapter.empty()) {
+    outcome = compare_adapter(options, backends, output, progress, document);
+  } else {
+    outcome = compare_golden(options, backends, output, progress, document);
+    const CompareOutcome speed = compare_speed(options, backends, output, progress, document);
+    outcome.agreed &= speed.agreed;
+    outcome.rows += speed.rows;
+  }
+  progress.clear();
+  document["agreed"] = outcome.agreed && outcome.rows > 0;
+  if (output.json) print_json(document);
+  if (outcome.rows == 0) return kNothingRan;
+  return outcome.agreed ? kAgreement : kDifference;
+}
+
+}  // namespace eplora
