@@ -208,12 +208,8 @@ class PeftLoader {
       const std::int64_t r = out_.config_.rank_of(name);
       const std::int64_t n_A = experts_of(projection, reading.transposed ? Factor::B : Factor::A);
       const std::int64_t n_B = experts_of(projection, reading.transposed ? Factor::A : Factor::B);
-      require_shape(
-          A, {saturating_product(n_A, r), A.shape[1]},
-          "r*E rows with " + size_text(r, "r") + " by the adapter's " + "config and " + size_text(n_A, "E"));
-      require_shape(
-          B, {B.shape[0], saturating_product(n_B, r)},
-          "r*E columns with " + size_text(r, "r") + " by the adapter's config and " + size_text(n_B, "E"));
+      require_shape(A, {saturating_product(n_A, r), A.shape[1]}, "rows: " + fused_size(r, n_A));
+      require_shape(B, {B.shape[0], saturating_product(n_B, r)}, "columns: " + fused_size(r, n_B));
       // A [E*r, in]: expert slowest. B [out, r*E]: expert fastest.
       StridedTensor file_A{element_aligned(A), as_dtype(A.type), n_A,        r,
                            A.shape[1],         r * A.shape[1],   A.shape[1], 1};
@@ -224,6 +220,12 @@ class PeftLoader {
       out_.readings_.push_back({layer_id_, projection, reading.transposed, by_version});
       used_parameters_.push_back(name);
     }
+  }
+
+  std::string fused_size(std::int64_t r, std::int64_t experts) const {
+    const std::string rank = size_text(r, "r") + " by the adapter's config";
+    if (experts != geometry_.num_experts) return rank + ", shared by all experts";
+    return "r*E with " + rank + " and " + size_text(experts, "E");
   }
 
   void put(AdapterLayer& target, Projection projection, const LoraPair& whole, float scale) {
@@ -241,7 +243,8 @@ class PeftLoader {
 
   void require_shape(const TensorView& view, const std::vector<std::int64_t>& shape,
                      const std::string& meaning) const {
-    as_dtype(view.type);
+    if (!is_float(view.type))
+      reject(tensor_text(view) + " dtype", to_string(view.type), "it must be F32, F16 or BF16");
     if (view.shape != shape)
       reject(tensor_text(view) + " shape", shape_to_string(view.shape),
              "it must be " + shape_to_string(shape) + " (" + meaning + ")");

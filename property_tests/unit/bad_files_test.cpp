@@ -519,7 +519,7 @@ Rows peft_tensor_rows() {
                    for (TensorToWrite& t : list) t.type = TensorType::i32;
                  });
                },
-               {"dtype", "I32", "F32, F16 or BF16"}),
+               {"adapter_model.safetensors: tensor", "lora_A.weight", "dtype", "I32", "F32, F16 or BF16"}),
       // pairs, halves, names
       peft_row("FusedAWithoutB", kFused, [](auto& f) { f.remove("base_layer.lora_B"); },
                {"base_layer.lora_A", "counterpart lora_B", "missing"}),
