@@ -475,6 +475,49 @@ TEST(PeftAdapter, MixtralNamesAndTensorsAtOddOffsetsAreRead) {
   EXPECT_EQ(weights.gate_up[0].A.at(0, 0, 1), 88.0F);
 }
 
+TEST(PeftAdapter, MutatedFoldersLoadOrAreRefusedAndNothingElse) {
+  TempFolder folder;
+  OwnedAdapter owned;
+  owned.adapter.layers[0] = owned.layer(kSmall, 2, 3, true);
+  owned.adapter.layers[1] = owned.layer(kSmall, 3, 2, true);
+  int refused = 0, loaded = 0;
+  for (const PeftKeyLayout layout :
+       {PeftKeyLayout::per_expert, PeftKeyLayout::fused, PeftKeyLayout::stacked}) {
+    write_peft_adapter(folder.path(), owned.adapter, kSmall, layout);
+    const std::string names[] = {"adapter_config.json", "adapter_model.safetensors"};
+    const std::string good[] = {read_bytes(folder / names[0]), read_bytes(folder / names[1])};
+    for (unsigned seed = 0; seed < 700; ++seed) {
+      std::mt19937 random(seed);
+      const std::size_t which = random() % 2;
+      std::string bytes = good[which];
+      const std::size_t end = which == 0 ? bytes.size() : bytes.find("}}") + 2;
+      const std::string alphabet = "0123456789\"{}[],:.-+*?()\\abABnul_";
+      for (std::size_t edits = 1 + random() % 2; edits > 0; --edits) {
+        const std::size_t at = random() % end;
+        if (random() % 2 == 0)
+          bytes[at] = alphabet[random() % alphabet.size()];
+        else
+          bytes[at] = bytes[random() % end];
+      }
+      write_bytes(folder / names[which], bytes);
+      try {
+        const PeftAdapter adapter = load_peft_adapter(folder.path(), kSmall);
+        for (const auto& [id, layer] : adapter.adapter().layers)
+          for (const LoraPair* pair : {&layer.gate_up[0], &layer.gate_up[1], &layer.down})
+            for (std::int64_t e = 0; pair->present() && e < kSmall.num_experts; ++e)
+              delta(*pair, e, pair->B.rows - 1, pair->A.cols - 1);
+        ++loaded;
+      } catch (const InvalidArgument& error) {
+        ASSERT_NE(std::string(error.what()).find("adapter_"), std::string::npos) << error.what();
+        ++refused;
+      }
+      write_bytes(folder / names[which], good[which]);
+    }
+  }
+  EXPECT_GT(refused, 500);
+  EXPECT_GT(loaded, 20);  // another alpha, another peft_version
+}
+
 // ---- PEFT: round trips ----
 
 TEST(PeftWriter, WhatIsWrittenReadsBackInEveryKeyLayoutFormAndDtype) {
