@@ -32,6 +32,9 @@ Verdict wrong_columns(const MeshReading& mesh, const LayoutSpec& spec, const Lay
                            " at MoE-TP " + std::to_string(p) + " of " + std::to_string(P);
   const std::string expected = divides ? range_words(p * (intermediate / P), (p + 1) * (intermediate / P))
                                        : "an error that names I and P";
+  const std::int64_t placed = layout.places[rank].moe_tp_rank;
+  if (placed < 0 || placed >= kMaxIndex)
+    return violation("P7", rank, what, expected, "a place with moe_tp_rank=" + std::to_string(placed));
   try {
     const Range got = layout.column_range(intermediate, static_cast<std::int32_t>(rank));
     if (divides && got.begin == p * (intermediate / P) && got.end == (p + 1) * (intermediate / P))
