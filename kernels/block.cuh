@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Two things every thread block here does: an exclusive scan over its threads and the fill of an int32 range
+// that may start at any element.
+#pragma once
+
+#include <cstdint>
+
+namespace eplora::kernels {
+
+inline constexpr unsigned kFullWarp = 0xFFFFFFFFu;
+
+inline __device__ unsigned lanes_below() {
+  unsigned mask;
+  asm("mov.u32 %0, %%lanemask_lt;" : "=r"(mask));
+  return mask;
+}
+
+inline __device__ std::uint32_t warp_inclusive_scan(std::uint32_t x) {
+  const unsigned lane = threadIdx.x & 31;
+#pragma unroll
+  for (unsigned step = 1; step < 32; step *= 2) {
+    const std::uint32_t below = __shfl_up_sync(kFullWarp, x, step);
+    if (lane >= step) x += below;
+  }
+  return x;
+}
+
+/// Exclusive sum over the block's threads and the block's total. `warp_sums` is 32 words of shared memory
+/// that nobody else touches between this call's barrier and the caller's next one. Contains exactly one
+/// __syncthreads().
+inline __device__ std::uint32_t block_exclusive_scan(std::uint32_t x, std::uint32_t* warp_sums,
+                                                     std::uint32_t& total) {
+  const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  const std::uint32_t inclusive = warp_inclusive_scan(x);
+  if (lane == 31) warp_sums[warp] = inclusive;
+  __syncthreads();
+  const std::uint32_t sums = warp_inclusive_scan(lane < warps ? warp_sums[lane] : 0u);
+  total = __shfl_sync(kFullWarp, sums, 31);
+  const std::uint32_t before = __shfl_sync(kFullWarp, sums, (warp + 31) & 31);
+  return (warp == 0 ? 0u : before) + inclusive - x;
+}
+
+/// Writes `value` to `range[begin, end)` with `num_threads` threads, 16 bytes at a time where the address
+/// allows.
+inline __device__ void fill_range(std::int32_t* range, std::int64_t begin, std::int64_t end,
+                                  std::int32_t value, std::uint32_t thread, std::uint32_t num_threads) {
+  if (begin >= end) return;
+  std::int32_t* first = range + begin;
+  const std::int64_t count = end - begin;
+  const std::int64_t to_aligned = (4 - (reinterpret_cast<std::uintptr_t>(first) >> 2 & 3)) & 3;
+  const std::int64_t head = to_aligned < count ? to_aligned : count;
+  const std::int64_t quads = (count - head) / 4;
+  if (thread < head) first[thread] = value;
+  auto* vectors = reinterpret_cast<int4*>(first + head);
+  for (std::int64_t i = thread; i < quads; i += num_threads)
+    vectors[i] = make_int4(value, value, value, value);
+  const std::int64_t tail = head + quads * 4 + thread;
+  if (thread < 4 && tail < count) first[tail] = value;
+}
+
+}  // namespace eplora::kernels

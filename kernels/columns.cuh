@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// What happens between the two grid barriers: block j owns 2^q neighbouring columns (buckets) of the matrix
+// `counts [blocks, stride]`. It turns each column into exclusive sums over the blocks, adds where the bucket
+// starts among the owner's own buckets, and publishes the blocks of output that its buckets need altogether.
+// After the second barrier a slot's place is  B * (sum of the owners before) + prefix[block, bucket] + its
+// rank inside the block.
+#pragma once
+
+#include <cooperative_groups.h>
+
+#include "kernels/list_rank.cuh"
+
+namespace eplora::kernels {
+
+/// Words of shared memory for the owner's tile `[blocks, 2^q + 1]` and its column totals.
+constexpr __host__ __device__ std::size_t column_words(std::uint32_t blocks, std::uint32_t columns_log2) {
+  return std::size_t{blocks} * ((1u << columns_log2) + 1) + (1u << columns_log2);
+}
+
+/// The workspace of a two-barrier kernel.
+template <typename Count>
+struct ColumnMatrix {
+  Count* counts;              ///< `[blocks, stride]`
+  std::uint32_t* prefix;      ///< `[blocks, stride]`
+  std::uint32_t* owner_size;  ///< `[blocks]`, in output blocks
+  std::uint32_t stride, columns_log2;
+};
+
+/// `columns` in use; every thread of the block calls. `tile` is `column_words` words of shared memory.
+template <typename Count>
+__device__ void prefix_columns(const RouteArguments& a, const ColumnMatrix<Count>& m, std::uint32_t columns,
+                               std::uint32_t* tile, std::uint32_t* warp_sums) {
+  const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  const std::uint32_t owned = 1u << m.columns_log2, pitch = owned + 1, rows = gridDim.x;
+  const std::uint32_t low = blockIdx.x << m.columns_log2;
+  const std::uint32_t width = low < columns ? min(owned, columns - low) : 0;
+  std::uint32_t* totals = tile + std::size_t{rows} * pitch;
+  if (width == 0) {  // the same for all threads
+    if (threadIdx.x == 0) __stcg(m.owner_size + blockIdx.x, 0u);
+    return;
+  }
+#pragma unroll 4
+  for (std::uint32_t i = threadIdx.x; i < rows << m.columns_log2; i += blockDim.x) {
+    const std::uint32_t row = i >> m.columns_log2, column = i & (owned - 1);
+    if (column < width)
+      tile[row * pitch + column] = __ldcg(m.counts + std::size_t{row} * m.stride + low + column);
+  }
+  __syncthreads();
+  const std::uint32_t each = (rows + 31) / 32;  // rows a lane, consecutive
+  for (std::uint32_t column = warp; column < width; column += warps) {
+    const std::uint32_t begin = min(rows, lane * each), end = min(rows, begin + each);
+    std::uint32_t sum = 0;
+    for (std::uint32_t row = begin; row < end; ++row) sum += tile[row * pitch + column];
+    const std::uint32_t inclusive = warp_inclusive_scan(sum);
+    std::uint32_t running = inclusive - sum;
+    for (std::uint32_t row = begin; row < end; ++row) {
+      const std::uint32_t count = tile[row * pitch + column];
+      tile[row * pitch + column] = running;
+      running += count;
+    }
+    if (lane == 31) totals[column] = inclusive;
+  }
+  __syncthreads();
+  // kMaxColumns <= the block's threads: one column a thread.
+  const std::uint32_t blocks = threadIdx.x < width ? blocks_of(a, totals[threadIdx.x]) : 0;
+  std::uint32_t size;
+  const std::uint32_t start = block_exclusive_scan(blocks, warp_sums, size);
+  if (threadIdx.x < width) totals[threadIdx.x] = start * a.block_size.value;
+  if (threadIdx.x == 0) __stcg(m.owner_size + blockIdx.x, size);
+  __syncthreads();
+#pragma unroll 4
+  for (std::uint32_t i = threadIdx.x; i < rows << m.columns_log2; i += blockDim.x) {
+    const std::uint32_t row = i >> m.columns_log2, column = i & (owned - 1);
+    if (column < width)
+      __stcg(m.prefix + std::size_t{row} * m.stride + low + column,
+             tile[row * pitch + column] + totals[column]);
+  }
+}
+
+/// After the second barrier: `owner_start[j]` = first output entry of owner j's buckets, counted from `carry`
+/// blocks; returns the blocks of all owners. At most one owner a thread. Ends with a __syncthreads().
+template <typename Count>
+__device__ std::uint32_t scan_owners(const RouteArguments& a, const ColumnMatrix<Count>& m,
+                                     std::uint32_t carry, std::uint32_t* owner_start,
+                                     std::uint32_t* warp_sums) {
+  const std::uint32_t size = threadIdx.x < gridDim.x ? __ldcg(m.owner_size + threadIdx.x) : 0;
+  std::uint32_t total;
+  const std::uint32_t start = block_exclusive_scan(size, warp_sums, total);
+  if (threadIdx.x < gridDim.x) owner_start[threadIdx.x] = (carry + start) * a.block_size.value;
+  __syncthreads();
+  return total;
+}
+
+}  // namespace eplora::kernels

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fused route: dispatch, remap and align in one launch, canonical bytes (contract, sections 3 to 5). Four
+// kernels, one per size; who chooses is optimized/cuda/route_plan.h. Align alone is the same kernels with
+// `table`, `mapping` and `token_lora_mask` null. No launch function allocates, synchronises or reads device
+// memory on the host.
+//
+//   pairs    n <= 256          one round of all-pairs comparison; cost independent of the number of buckets
+//   small    n <= 4096         every block sorts all slots in its shared memory and writes its share of the
+//   output cluster  n <= 65536        one cluster of up to 16 blocks, one cluster barrier (sm_90) grid     n
+//   <= 4096/block   cooperative, slots in registers; one grid barrier, or two with shared column prefixes
+//   stream   any n             cooperative, two grid barriers, tiles sorted in shared memory before they are
+//   written
+//
+// Workspace contents are garbage on entry and after; barriers keep no state in it (cluster hardware barriers
+// and cooperative launches do not need any), so replaying a captured graph is always safe.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/slots.h"
+
+namespace eplora::kernels {
+
+/// One problem. n = T*K slots, V buckets, bucket V is the sentinels'.
+struct RouteArguments {
+  IdSource source;
+  DispatchTable dispatch;
+  RemapRule remap;
+  std::uint32_t num_slots = 0;    ///< n
+  std::uint32_t num_buckets = 0;  ///< V
+  Divisor block_size;             ///< B
+  bool keep_sentinels = true;
+  std::int64_t capacity = 0;                       ///< entries of sorted_token_ids, a multiple of B
+  std::int32_t* sorted_token_ids = nullptr;        ///< `[capacity]`
+  std::int32_t* expert_ids = nullptr;              ///< `[capacity / B]`
+  std::int32_t* num_tokens_post_padded = nullptr;  ///< `[1]`
+  std::uint8_t* token_lora_mask = nullptr;         ///< `[T]` or null
+};
+
+/// Dynamic shared memory a block may use; the caller reads it off the device.
+inline constexpr std::uint32_t kMaxPairsSlots = 256;
+inline constexpr std::uint32_t kMaxItems = 4;  ///< slots a thread in small, cluster and grid
+inline constexpr std::uint32_t kStagedExperts =
+    1024;  ///< dispatch tables up to this are staged in shared memory
+inline constexpr std::uint32_t kStreamThreads = 512;
+inline constexpr std::uint32_t kMaxColumns = 256;  ///< columns a block owns between two grid barriers
+
+/// One thread a slot; block 0 sorts its n <= 256 slots, the others help to fill.
+cudaError_t launch_route_pairs(const RouteArguments& arguments, std::uint32_t blocks, cudaStream_t stream);
+
+std::size_t route_small_shared_bytes(std::uint32_t buckets, std::uint32_t threads, std::uint32_t items);
+cudaError_t launch_route_small(const RouteArguments& arguments, std::uint32_t blocks, std::uint32_t threads,
+                               std::uint32_t items, cudaStream_t stream);
+
+/// One barrier: every block reads all blocks' counts. `cluster`: one cluster of `blocks` <= 16, else
+/// cooperative.
+std::size_t route_medium_shared_bytes(std::uint32_t buckets, std::uint32_t items);
+std::size_t route_medium_workspace_bytes(std::uint32_t buckets, std::uint32_t blocks);
+cudaError_t launch_route_medium(const RouteArguments& arguments, std::uint32_t blocks, std::uint32_t items,
+                                bool cluster, void* workspace, cudaStream_t stream);
+
+/// Two barriers: blocks own columns of the count matrix. Buckets are worked through in chunks of at most
+/// `chunk_buckets`, each with its own pair of barriers. `stream` kernels take any window, `items` 16 or 32.
+struct TwoBarrierShape {
+  std::uint32_t blocks = 1, items = 1;
+  std::uint32_t columns_log2 =
+      3;  ///< 2^columns_log2 columns a block; blocks << columns_log2 >= chunk_buckets
+  std::uint32_t chunk_buckets = 8;  ///< multiple of 8
+};
+std::size_t route_grid_shared_bytes(const TwoBarrierShape& shape);
+std::size_t route_stream_shared_bytes(const TwoBarrierShape& shape);
+std::size_t route_two_barrier_workspace_bytes(const TwoBarrierShape& shape);
+cudaError_t launch_route_grid(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
+                              cudaStream_t stream);
+cudaError_t launch_route_stream(const RouteArguments& arguments, const TwoBarrierShape& shape,
+                                void* workspace, cudaStream_t stream);
+
+}  // namespace eplora::kernels

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// Route for few slots, without any barrier between blocks: every block computes the whole order and writes
+// the share of the outputs that is its own. Reading a few thousand ids more than once is cheaper than
+// talking.
+//
+// Phases of `route_small`: load ids, fill the own share, stage the table | buckets, lists | ranks, bucket
+// sizes, scan of padded sizes | place the slots that fall into the own share. `route_pairs` replaces lists
+// and scan by comparing all pairs, so that nothing is sized by the number of buckets.
+//
+// Versions: 1 all-pairs and lists as they stand here.
+#include "kernels/list_rank.cuh"
+
+namespace eplora::kernels {
+namespace {
+
+struct Share {
+  std::int64_t first_block, last_block;
+};
+
+__device__ Share own_share(const RouteArguments& a) {
+  const std::int64_t blocks = a.capacity / a.block_size.value;
+  const std::int64_t each = (blocks + gridDim.x - 1) / gridDim.x;
+  const std::int64_t first = min(blocks, each * blockIdx.x);
+  return {first, min(blocks, first + each)};
+}
+
+__global__ void __launch_bounds__(kMaxPairsSlots) route_pairs(const RouteArguments a) {
+  __shared__ alignas(16) std::uint32_t key[kMaxPairsSlots];
+  __shared__ alignas(16) std::uint32_t blocks_from[kMaxPairsSlots];  // of a bucket, at its first slot; else 0
+  const std::uint32_t slot = threadIdx.x, padded = (a.num_slots + 3) / 4 * 4;
+  const std::int32_t tokens = real_tokens(a.source);
+  std::int64_t id[1];
+  std::int32_t adapter[1];
+  load_slots<1>(a, slot, a.num_slots, static_cast<std::uint32_t>(tokens) * a.source.cols.value, id, adapter);
+  const Share share = own_share(a);
+  fill_share(a, share.first_block, share.last_block);
+  write_masks(a, tokens);
+
+  const std::uint32_t bucket =
+      slot < a.num_slots ? bucket_of(a, a.dispatch.table, id[0], adapter[0], slot) : kNoBucket;
+  key[slot] = bucket;
+  __syncthreads();
+
+  std::uint32_t rank = 0, count = 0;
+  if (bucket != kNoBucket)
+    for (std::uint32_t j = 0; j < padded; j += 4) {
+      const uint4 k = *reinterpret_cast<const uint4*>(key + j);
+      const std::uint32_t keys[4] = {k.x, k.y, k.z, k.w};
+#pragma unroll
+      for (std::uint32_t q = 0; q < 4; ++q) {
+        count += keys[q] == bucket;
+        rank += keys[q] == bucket && j + q < slot;
+      }
+    }
+  blocks_from[slot] = rank == 0 ? blocks_of(a, count) : 0;
+  __syncthreads();
+
+  std::uint32_t start = 0, total = 0;
+  for (std::uint32_t j = 0; j < padded; j += 4) {
+    const uint4 k = *reinterpret_cast<const uint4*>(key + j);
+    const uint4 b = *reinterpret_cast<const uint4*>(blocks_from + j);
+    start += (k.x < bucket ? b.x : 0) + (k.y < bucket ? b.y : 0) + (k.z < bucket ? b.z : 0) +
+             (k.w < bucket ? b.w : 0);
+    total += b.x + b.y + b.z + b.w;
+  }
+  if (blockIdx.x == 0 && threadIdx.x == 0)
+    *a.num_tokens_post_padded = static_cast<std::int32_t>(total * a.block_size.value);
+  const std::uint32_t position = start * a.block_size.value + rank;
+  if (bucket != kNoBucket && position >= share.first_block * a.block_size.value &&
+      position < share.last_block * a.block_size.value)
+    place_slot(a, position, slot, bucket);
+}
+
+template <int kItems>
+__global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
+  extern __shared__ std::uint32_t shared[];
+  __shared__ std::uint32_t warp_sums[32];
+  std::uint32_t* cursor = shared;
+  const auto take = [&](std::uint32_t words) { return cursor += words, cursor - words; };
+  const std::uint32_t rounds = blockDim.x / 32 * kItems;
+  auto* staged = reinterpret_cast<std::int32_t*>(take(kStagedExperts));
+  const SlotLists lists{take(a.num_buckets), take(rounds * 32), take(rounds)};
+
+  const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const std::uint32_t first = warp * 32 * kItems + lane;
+  const std::int32_t tokens = real_tokens(a.source);
+  std::int64_t id[kItems];
+  std::int32_t adapter[kItems];
+  load_slots<kItems>(a, first, a.num_slots, static_cast<std::uint32_t>(tokens) * a.source.cols.value, id,
+                     adapter);
+  const std::int32_t* table = stage_table(a.dispatch, staged);
+  for (std::uint32_t b = threadIdx.x; b < a.num_buckets; b += blockDim.x) lists.heads[b] = kNoNode;
+  const Share share = own_share(a);
+  fill_share(a, share.first_block, share.last_block);
+  write_masks(a, tokens);
+  __syncthreads();
+
+  std::uint32_t bucket[kItems], rank[kItems];
+#pragma unroll
+  for (int i = 0; i < kItems; ++i)
+    bucket[i] =
+        first + 32 * i < a.num_slots ? bucket_of(a, table, id[i], adapter[i], first + 32 * i) : kNoBucket;
+  push_nodes<kItems>(a, bucket, 0, a.num_buckets, lists, rank);
+  __syncthreads();
+
+  finish_ranks<kItems>(a, bucket, 0, a.num_buckets, lists, rank);
+  // An odd number of consecutive buckets a thread: no bank conflicts, one scan for any V.
+  const std::uint32_t each = (a.num_buckets + blockDim.x - 1) / blockDim.x | 1u;
+  const std::uint32_t begin = min(a.num_buckets, threadIdx.x * each), end = min(a.num_buckets, begin + each);
+  std::uint32_t own = 0, total;
+  for (std::uint32_t b = begin; b < end; ++b) own += blocks_of(a, list_count(lists, lists.heads[b]));
+  std::uint32_t start = block_exclusive_scan(own, warp_sums, total);
+  // From here on a head holds where its bucket starts; every rank was read before the scan's barrier.
+  for (std::uint32_t b = begin; b < end; ++b) {
+    const std::uint32_t blocks = blocks_of(a, list_count(lists, lists.heads[b]));
+    lists.heads[b] = start * a.block_size.value;
+    start += blocks;
+  }
+  __syncthreads();
+
+  const std::uint32_t sentinel_start = total * a.block_size.value;
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) {
+    if (bucket[i] == kNoBucket) continue;
+    const std::uint32_t position =
+        (bucket[i] == a.num_buckets ? sentinel_start : lists.heads[bucket[i]]) + rank[i];
+    if (position >= share.first_block * a.block_size.value &&
+        position < share.last_block * a.block_size.value)
+      place_slot(a, position, first + 32 * i, bucket[i]);
+  }
+  if (blockIdx.x == 0 && warp == 0) {
+    const std::uint32_t sentinels = a.keep_sentinels ? sentinel_count(lists, rounds) : 0;
+    if (lane == 0)
+      *a.num_tokens_post_padded =
+          static_cast<std::int32_t>((total + blocks_of(a, sentinels)) * a.block_size.value);
+  }
+}
+
+template <int kItems>
+cudaError_t launch_small(const RouteArguments& arguments, std::uint32_t blocks, std::uint32_t threads,
+                         cudaStream_t stream) {
+  const std::size_t bytes = route_small_shared_bytes(arguments.num_buckets, threads, kItems);
+  if (bytes > 47 * 1024)
+    if (const cudaError_t error = cudaFuncSetAttribute(
+            route_small<kItems>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+        error != cudaSuccess)
+      return error;
+  route_small<kItems><<<blocks, threads, bytes, stream>>>(arguments);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t launch_route_pairs(const RouteArguments& arguments, std::uint32_t blocks, cudaStream_t stream) {
+  route_pairs<<<blocks, kMaxPairsSlots, 0, stream>>>(arguments);
+  return cudaGetLastError();
+}
+
+std::size_t route_small_shared_bytes(std::uint32_t buckets, std::uint32_t threads, std::uint32_t items) {
+  return sizeof(std::uint32_t) * (kStagedExperts + std::size_t{buckets} + list_words(threads, items));
+}
+
+cudaError_t launch_route_small(const RouteArguments& arguments, std::uint32_t blocks, std::uint32_t threads,
+                               std::uint32_t items, cudaStream_t stream) {
+  switch (items) {
+    case 1:
+      return launch_small<1>(arguments, blocks, threads, stream);
+    case 2:
+      return launch_small<2>(arguments, blocks, threads, stream);
+    case 4:
+      return launch_small<4>(arguments, blocks, threads, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace eplora::kernels

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// One tile of slicing: up to kSliceTileUnits consecutive units of a slot, all loads issued before the first
+// store.
+#pragma once
+
+#include "kernels/slice_elements.cuh"
+#include "kernels/slots.cuh"
+
+namespace eplora::kernels {
+
+/// `position + step` in digits of base `by`: the digit, and the carry in `step`. No sum here exceeds 32 bits,
+/// and the division sees only numbers below a tile's size.
+inline __device__ std::uint32_t advance(std::uint32_t position, std::uint32_t& step, const Divisor& by) {
+  const std::uint32_t rest = by.value - position;
+  if (step < rest) {
+    const std::uint32_t digit = position + step;
+    step = 0;
+    return digit;
+  }
+  const std::uint32_t past = step - rest, wraps = divide(past, by);
+  step = wraps + 1;
+  return past - wraps * by.value;
+}
+
+/// Where a tile begins in `[places, lines, width]`.
+struct SlicePosition {
+  std::uint32_t place, line, column;
+
+  __device__ SlicePosition(const SliceTensor& t, std::uint64_t unit) {
+    const std::uint64_t lines_before = unit / t.width.value;
+    column = static_cast<std::uint32_t>(unit - lines_before * t.width.value);
+    place = static_cast<std::uint32_t>(lines_before / t.lines.value);
+    line = static_cast<std::uint32_t>(lines_before - std::uint64_t{place} * t.lines.value);
+  }
+};
+
+/// The source of one unit of a slot.
+struct SliceOrigin {
+  const std::byte* line;  ///< expert 0
+  std::int64_t expert_stride;
+  std::uint32_t half;
+  bool inside;  ///< false: zero
+
+  __device__ SliceOrigin(const SliceTensor& t, std::uint32_t line_of_place, std::uint32_t column) {
+    half = t.interleaved ? line_of_place & 1 : line_of_place >= t.half_lines;
+    const std::uint32_t row = t.interleaved ? line_of_place >> 1 : line_of_place - half * t.half_lines;
+    const SliceSource& source = t.source[half];
+    inside = row < t.valid_lines[half] && column < t.valid_columns[half];
+    line =
+        static_cast<const std::byte*>(source.data) + row * source.line_stride + column * source.column_stride;
+    expert_stride = source.expert_stride;
+  }
+};
+
+template <class Unit>
+__device__ void slice_tile(const SliceTensor& t, const std::int32_t* experts, std::uint32_t tile) {
+  const std::uint64_t total = std::uint64_t{t.places} * t.lines.value * t.width.value;
+  const std::uint64_t first = std::uint64_t{tile} * kSliceTileUnits;
+  if (first >= total) return;
+  const SlicePosition at(t, first);
+  const auto count = static_cast<std::uint32_t>(min(std::uint64_t{kSliceTileUnits}, total - first));
+
+  typename Unit::Raw raw[kSliceItems] = {};
+  std::uint32_t second_half = 0;
+#pragma unroll
+  for (std::uint32_t i = 0; i < kSliceItems; ++i) {
+    std::uint32_t step = i * kSliceThreads + threadIdx.x;
+    if (step >= count) break;
+    const std::uint32_t column = advance(at.column, step, t.width);
+    const std::uint32_t line = advance(at.line, step, t.lines);
+    const SliceOrigin origin(t, line, column);
+    second_half |= origin.half << i;
+    if (origin.inside)
+      raw[i] = Unit::load(origin.line + experts[at.place + step] * origin.expert_stride, t.from[origin.half]);
+  }
+  auto* const slot = static_cast<std::byte*>(t.slot);
+#pragma unroll
+  for (std::uint32_t i = 0; i < kSliceItems; ++i) {
+    const std::uint32_t unit = i * kSliceThreads + threadIdx.x;
+    if (unit < count) Unit::store(slot, first + unit, raw[i], t.from[second_half >> i & 1], t.to);
+  }
+}
+
+/// Sources whose experts are neighbours (PEFT's fused B, expert fastest): a warp reads one element of 32
+/// places, and writes neighbouring elements of one place.
+inline __device__ void transpose_tile(const SliceTensor& t, const std::int32_t* experts, std::uint32_t tile) {
+  __shared__ std::uint32_t staged[kTransposeElements][kTransposePlaces + 1];
+  if (t.places == 0) return;
+  const std::uint32_t groups = (t.places + kTransposePlaces - 1) / kTransposePlaces;
+  const std::uint64_t elements = std::uint64_t{t.lines.value} * t.width.value;
+  const std::uint32_t first_place = tile % groups * kTransposePlaces;
+  const std::uint64_t first = std::uint64_t{tile / groups} * kTransposeElements;
+  if (first >= elements) return;
+  const auto places = min(kTransposePlaces, t.places - first_place);
+  const auto count = static_cast<std::uint32_t>(min(std::uint64_t{kTransposeElements}, elements - first));
+  const SlicePosition at(t, first);
+  const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  constexpr std::uint32_t kWarps = kSliceThreads / 32;
+
+  if (lane < places) {
+    const std::int64_t expert = experts[first_place + lane];
+#pragma unroll
+    for (std::uint32_t i = 0; i < kTransposeElements / kWarps; ++i) {
+      const std::uint32_t element = i * kWarps + warp;
+      if (element >= count) break;
+      std::uint32_t step = element;
+      const std::uint32_t column = advance(at.column, step, t.width);
+      const SliceOrigin origin(t, at.line + step, column);  // a tile ends with its place: lines do not carry
+      const std::uint32_t raw =
+          origin.inside ? ElementUnit::load(origin.line + expert * origin.expert_stride, t.from[origin.half])
+                        : 0;
+      staged[element][lane] = convert(raw, t.from[origin.half], t.to);
+    }
+  }
+  __syncthreads();
+  auto* const slot = static_cast<std::byte*>(t.slot);
+  for (std::uint32_t place = warp; place < places; place += kWarps)
+    for (std::uint32_t element = lane; element < count; element += 32)
+      ElementUnit::store(slot, (first_place + place) * elements + first + element, staged[element][place],
+                         t.to, t.to);
+}
+
+}  // namespace eplora::kernels
