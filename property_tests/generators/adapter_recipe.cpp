@@ -189,6 +189,9 @@ Shrinks<AdapterRecipe> simpler_recipes(const AdapterRecipe& recipe) {
   if (recipe.down_rank > 0)
     for (const std::int64_t rank : towards(1, recipe.down_rank))
       edit([rank](AdapterRecipe& r) { r.down_rank = rank; });
+  if (recipe.gate_rank == recipe.up_rank && recipe.up_rank > 0)
+    for (const std::int64_t rank : towards(1, recipe.up_rank))
+      edit([rank](AdapterRecipe& r) { r.gate_rank = r.up_rank = rank; });
   edit([](AdapterRecipe& r) { r.seed = 1; });
   return result;
 }

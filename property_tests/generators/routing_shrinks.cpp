@@ -82,6 +82,7 @@ Shrinks<DispatchCase> DispatchCase::shrinks() const {
   for (std::size_t i = 0; i < std::min<std::size_t>(table.size(), 24); ++i) {
     if (table[i] < -1) smaller.edit([i](DispatchCase& c) { c.table[i] = -1; });
     if (table[i] > 0) smaller.edit([i](DispatchCase& c) { c.table[i] = 0; });
+    if (table[i] >= 0) smaller.edit([i](DispatchCase& c) { c.table[i] = -1; });
   }
   return smaller.result;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bugs of layouts, slicing and buffers that engines shipped and fixed. Each overrides one operation of the
 // reference and is wrong in one way.
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <vector>
@@ -91,6 +92,42 @@ struct EvictStale : Mutated<EvictStale> {
   }
 };
 
+/// Both halves contract gate's A; up's is never read.
+struct UpUsesGateA : Mutated<UpUsesGateA> {
+  void slice(const SliceProblem& p, const BufferView& out, const ExecutionContext& context) override {
+    Adapter wrong = *p.adapter;
+    for (auto& [id, layer] : wrong.layers)
+      if (layer.gate_up[1].present() && layer.gate_up[1].rank() == layer.gate_up[0].rank())
+        layer.gate_up[1].A = layer.gate_up[0].A;
+    SliceProblem changed = p;
+    changed.adapter = &wrong;
+    ReferenceBackend::slice(changed, out, context);
+  }
+};
+
+/// Layers whose names do not resolve are skipped in silence.
+struct SilentDrop : Mutated<SilentDrop> {
+  void slice(const SliceProblem& p, const BufferView& out, const ExecutionContext& context) override {
+    Adapter known = *p.adapter;
+    std::erase_if(known.layers, [&](const auto& entry) {
+      return std::none_of(p.shape->layers.begin(), p.shape->layers.end(),
+                          [&](const BufferLayer& layer) { return layer.layer_id == entry.first; });
+    });
+    SliceProblem changed = p;
+    changed.adapter = &known;
+    ReferenceBackend::slice(changed, out, context);
+  }
+};
+
+/// The rank in the world stands for the rank in the expert group.
+struct WorldRankAsEp : Mutated<WorldRankAsEp> {
+  Layout layout(const LayoutSpec& spec) const override {
+    Layout layout = make_layout(spec);
+    for (RankPlace& place : layout.places) place.ep_rank = std::min(place.rank, place.ep - 1);
+    return layout;
+  }
+};
+
 /// Experts that do not divide evenly all go to the last rank.
 struct UnevenExperts : Mutated<UnevenExperts> {
   Layout layout(const LayoutSpec& spec) const override {
@@ -139,6 +176,12 @@ std::vector<Mutant> weight_mutants() {
                         "a fused B, stored expert-fastest, is read expert-slowest"),
       mutant<PartialRankA>("partial-rank-A", "sgl-project/sglang#21864",
                            "up's A stands r rows behind gate's instead of R rows"),
+      mutant<UpUsesGateA>("up-uses-gate-A", "sgl-project/sglang#27274",
+                          "both halves of gate_up use gate's A"),
+      mutant<SilentDrop>("gemma4-drop", "vllm-project/vllm#41754",
+                         "adapter layers whose names do not resolve are skipped in silence"),
+      mutant<WorldRankAsEp>("world-rank-as-ep", "vllm-project/vllm#46441",
+                            "the rank in the world is taken for the rank in the expert group"),
       mutant<UnevenExperts>("uneven-experts", "vllm-project/vllm#21497",
                             "experts that do not divide evenly all go to the last rank"),
       mutant<GlobalSizedPool>("global-sized-pool", "sgl-project/sglang#23178",

@@ -52,6 +52,31 @@ reference::LayerSteps steps_of(const GuardedRun& run) {
       [run](const SliceProblem& problem, const BufferView& view) { slice_under_guard(run, problem, view); }};
 }
 
+/// Route as the backend's own dispatch, remap and align, one after another.
+RouteResult route_in_steps(const GuardedRun& run, const RouteProblem& p) {
+  const std::int64_t K = p.topk_ids.cols;
+  const DispatchResult local =
+      run.dispatch({p.topk_ids, p.num_experts, p.table, p.offsets, p.slot_offset, p.num_tokens});
+  RemapResult remapped =
+      run.remap({IdMatrix::of(local.local_ids, K), p.token_lora_mapping, p.num_local_experts, p.max_loras,
+                 p.shared_outer, p.no_adapter, p.num_tokens});
+  return {run.align({IdMatrix::of(remapped.virtual_ids, K), static_cast<std::int32_t>(p.num_buckets()),
+                     p.block_size, p.sentinels, p.num_tokens}),
+          std::move(remapped.token_lora_mask)};
+}
+
+Verdict sharded_in_steps_equals_whole(const LayerCase& c, Backend& backend) {
+  require_promised(c, backend);
+  const LayerStorage storage(c);
+  const Matrix<double> want = reference::moe_layer<double>(storage.problem);
+  const GuardedRun run(backend);
+  reference::LayerSteps steps = steps_of(run);
+  steps.route = [run](const RouteProblem& problem) { return route_in_steps(run, problem); };
+  const Matrix<double> got =
+      reference::sharded_moe_layer<double>(storage.problem, backend.layout(c.layout), c.options(), steps);
+  return contract::p7_output(got, want, kShardedAgainstWhole);
+}
+
 Verdict sharded_equals_whole(const LayerCase& c, Backend& backend) {
   require_promised(c, backend);
   const LayerStorage storage(c);
@@ -219,6 +244,10 @@ std::vector<PropertyDefinition> layer_properties() {
       property({"layer", "ShardedEqualsWhole",
                 "all ranks' shares, recombined, equal the unsharded layer in double to 1e-13", "P7", 300},
                needs, draw_layer, sharded_equals_whole),
+      property({"layer", "ShardedInSeparateStepsEqualsWhole",
+                "the same when each rank runs dispatch, remap and align one after another", "P7", 300},
+               {Operation::dispatch, Operation::remap, Operation::align, Operation::slice}, draw_layer,
+               sharded_in_steps_equals_whole),
       property({"layer", "DeltaOnARankIsWithinItsBound",
                 "a rank's LoRA deltas in float equal the unsharded adapter's within the numeric bound", "P11",
                 300},

@@ -35,6 +35,17 @@ CasePtr read(const nlohmann::json& json) {
   return std::make_shared<const CaseOf<C>>(C::from_json(json));
 }
 
+/// Objects one field a line, everything else on its line: readable, and small where arrays are long.
+template <class Json>
+std::string one_field_a_line(const Json& json, const std::string& indent = "") {
+  if (!json.is_object() || json.empty()) return json.dump();
+  std::string text = "{";
+  for (const auto& [key, field] : json.items())
+    text += (text.size() > 1 ? ",\n" : "\n") + indent + " \"" + key +
+            "\": " + one_field_a_line(field, indent + " ");
+  return text + "\n" + indent + "}";
+}
+
 nlohmann::json read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) reject("case file", path.string(), "a readable file");
@@ -66,7 +77,7 @@ std::string case_file_text(const PropertyDefinition& property, const Case& c, st
   file["found"] = {{"backend", backend}, {"seed", seed}, {"sentence", sentence}};
   file["summary"] = c.show();
   file["case"] = c.json();
-  return file.dump(1) + "\n";
+  return one_field_a_line(file) + "\n";
 }
 
 std::string save_case(const std::filesystem::path& dir, const PropertyDefinition& property,
