@@ -12,6 +12,7 @@
 #include "cli/exit_code.h"
 #include "cli/json_output.h"
 #include "cli/progress.h"
+#include "cli/project_files.h"
 #include "cli/table.h"
 #include "optimized/backend.h"
 #include "property_tests/suite/suite.h"
@@ -22,15 +23,33 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr int kNoCaseLimit = 100'000'000;  // --for alone: time ends the run
+
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// A backend, or a mutant by its name: how one sees what a failure looks like.
+std::unique_ptr<Backend> make_backend_or_mutant(const std::string& name) {
+  for (const suite::Mutant& mutant : suite::list_mutants())
+    if (mutant.id == name || "mutant-" + mutant.id == name) return mutant.make();
+  return make_backend(name);
 }
 
 std::vector<std::unique_ptr<Backend>> chosen_backends(const std::vector<std::string>& names) {
   if (names.empty()) return available_backends();
   std::vector<std::unique_ptr<Backend>> backends;
-  for (const std::string& name : names) backends.push_back(make_backend(name));
+  for (const std::string& name : names) backends.push_back(make_backend_or_mutant(name));
   return backends;
+}
+
+/// The project's own folder for failures, which version control ignores, or one where the program runs.
+std::filesystem::path failures_folder(const std::string& chosen) {
+  if (!chosen.empty()) return chosen;
+  const std::filesystem::path project = project_folder("property_tests");
+  if (project.empty()) return "eplora_failures";
+  const std::filesystem::path near = std::filesystem::proximate(project / "failures");
+  return near.begin()->string() == ".." ? project / "failures" : near;  // a short replay line where one works
 }
 
 Style style_of(suite::Status status) {
@@ -91,15 +110,9 @@ class Report {
  public:
   Report(const Output& output, bool verbose) : output_(output), verbose_(verbose) {}
 
-  void header(std::size_t name_width, std::size_t backend_width) {
+  void widths(std::size_t name_width, std::size_t backend_width) {
     name_width_ = std::max<std::size_t>(name_width, 8);
     backend_width_ = std::max<std::size_t>(backend_width, 7);
-    if (output_.json) return;
-    print(fmt::format("{:<{}}  {:<{}}  {:<11}  {:>8}  {:>7}", "property", name_width_, "backend",
-                      backend_width_, "verdict", "cases", "seconds"),
-          Style::heading);
-    print(fmt::format("{0:-<{1}}  {0:-<{2}}  {0:-<11}  {0:-<8}  {0:-<7}", "", name_width_, backend_width_),
-          Style::faint);
   }
 
   void add(const suite::Outcome& outcome) {
@@ -109,6 +122,7 @@ class Report {
       entries_.push_back(entry_of(outcome));
       return;
     }
+    if (lines_++ == 0) header();
     const std::string word = fmt::format("{:<11}", word_of(outcome));
     fmt::print("{:<{}}  {:<{}}  {}  {:>8}  {:>7.2f}{}\n", outcome.property.full_name(), name_width_,
                outcome.backend, backend_width_, styled(word, style_of(outcome.status), output_.color),
@@ -147,6 +161,14 @@ class Report {
   }
 
  private:
+  void header() const {
+    print(fmt::format("{:<{}}  {:<{}}  {:<11}  {:>8}  {:>7}", "property", name_width_, "backend",
+                      backend_width_, "verdict", "cases", "seconds"),
+          Style::heading);
+    print(fmt::format("{0:-<{1}}  {0:-<{2}}  {0:-<11}  {0:-<8}  {0:-<7}", "", name_width_, backend_width_),
+          Style::faint);
+  }
+
   void print(const std::string& text, Style style) const {
     fmt::print("{}\n", styled(text, style, output_.color));
   }
@@ -163,15 +185,15 @@ class Report {
   bool verbose_ = false;
   std::size_t name_width_ = 8, backend_width_ = 7;
   std::map<suite::Status, std::int64_t> count_;
-  std::int64_t cases_ = 0;
+  std::int64_t cases_ = 0, lines_ = 0;
   nlohmann::ordered_json entries_ = nlohmann::ordered_json::array();
 };
 
 suite::RunOptions run_options(const CheckOptions& options, Progress& line) {
   suite::RunOptions run;
-  run.cases = options.cases;
+  run.cases = options.cases == 0 && options.seconds > 0 ? kNoCaseLimit : options.cases;
   run.seed = options.seed;
-  run.save_dir = options.save;
+  run.save_dir = failures_folder(options.save);
   run.progress = [&line](const suite::Progress& progress) {
     line.say(progress.shrinking
                  ? fmt::format("{}: shrinking, {} tried", progress.property->full_name(), progress.shrinks)
@@ -195,20 +217,20 @@ int run_check(const CheckOptions& options, const Output& output) {
   Report report(output, options.verbose);
   std::size_t backend_width = 0, name_width = 0;
   for (const auto& backend : backends) backend_width = std::max(backend_width, backend->name().size());
-  const std::vector<suite::PropertyInfo> properties =
-      options.replay.empty() ? suite::find_properties(options.property) : suite::list_properties();
+  const std::vector<suite::PropertyInfo> properties = suite::find_properties(options.property);
   for (const suite::PropertyInfo& property : properties)
     name_width = std::max(name_width, property.full_name().size());
-  if (!output.json) fmt::print("seed {}\n", options.seed);
-  report.header(name_width, backend_width);
+  report.widths(name_width, backend_width);
   if (!options.replay.empty()) {
     for (const auto& backend : backends) {
       const suite::Outcome outcome = suite::replay_file(options.replay, *backend, run);
       line.clear();
+      report.widths(outcome.property.full_name().size(), backend_width);
       report.add(outcome);
     }
     return report.finish(options.seed, seconds_since(start), 0);
   }
+  if (!output.json) fmt::print("seed {}\n", options.seed);
   std::int64_t left = static_cast<std::int64_t>(properties.size() * backends.size()), not_reached = 0;
   for (const suite::PropertyInfo& property : properties) {
     for (const auto& backend : backends) {

@@ -35,7 +35,7 @@ struct CheckOptions {
   double seconds = 0;                 ///< 0 = no limit
   std::uint64_t seed = 1;
   std::string replay;  ///< a saved case
-  std::string save;    ///< folder for counterexamples
+  std::string save;    ///< folder for counterexamples; empty = the project's own
   bool verbose = false;
 };
 int run_check(const CheckOptions& options, const Output& output);

@@ -125,8 +125,9 @@ std::string microseconds_text(double value) {
 /// The table's columns, its rows one by one, and what was wrong.
 class SpeedReport {
  public:
-  SpeedReport(const Backends& backends, std::vector<RecordedColumn> recorded, const std::string& layout)
-      : recorded_(std::move(recorded)), layout_(layout) {
+  SpeedReport(const Backends& backends, std::vector<RecordedColumn> recorded, const std::string& layout,
+              std::uint64_t seed)
+      : recorded_(std::move(recorded)), layout_(layout), seed_(seed) {
     table_.column("model");
     for (const char* header : {"tokens", "adapters", "slots", "of them here", "buckets"})
       table_.column(header, Table::Align::right);
@@ -183,8 +184,9 @@ class SpeedReport {
                               Style::heading, output.color));
     fmt::print(
         "microseconds, median of repeated calls on this machine; rank 0 of {}, blocks of {}, uniform "
-        "synthetic routing\n\n",
-        layout_, kBlockSize);
+        "synthetic "
+        "routing, seed {}\n\n",
+        layout_, kBlockSize, seed_);
     fmt::print("{}\n", table_.render(output.color));
     for (const std::string& line : differences_)
       fmt::print("{} {}\n", styled("DIFFERENT", Style::bad, output.color), line);
@@ -201,6 +203,7 @@ class SpeedReport {
   Table table_;
   std::vector<RecordedColumn> recorded_;
   std::string layout_;
+  std::uint64_t seed_;
   nlohmann::ordered_json entries_ = nlohmann::ordered_json::array();
   std::vector<std::string> differences_;
 };
@@ -210,7 +213,8 @@ class SpeedReport {
 CompareOutcome compare_speed(const CompareOptions& options, const Backends& backends, const Output& output,
                              Progress& progress, nlohmann::ordered_json& document) {
   const std::string layout = options.layout.empty() ? kDefaultLayout : options.layout;
-  SpeedReport report(backends, read_recorded_results(project_folder("benchmarks/results")), layout);
+  SpeedReport report(backends, read_recorded_results(project_folder("benchmarks/results")), layout,
+                     options.seed);
   std::vector<std::string> skipped;
   for (const ModelConfig& model : chosen_models(options.model)) {
     for (const std::int64_t tokens : options.tokens) {

@@ -81,7 +81,8 @@ void print_document() {
                                     {"available", entry.unavailable.empty()},
                                     {"reason", entry.unavailable}});
   for (const suite::PropertyInfo& property : suite::list_properties())
-    document["properties"].push_back({{"name", property.full_name()},
+    document["properties"].push_back({{"full_name", property.full_name()},
+                                      {"name", property.name},
                                       {"operation", property.operation},
                                       {"sentence", property.sentence},
                                       {"contract", property.contract},

@@ -85,6 +85,7 @@ void add_compare(Program& program) {
       ->delimiter(',')
       ->type_name("NAME");
   app->add_option("--seed", options.seed, "seed of the synthetic routing")
+      ->check(CLI::Range(0.0, 0x1p64).description(""))
       ->type_name("S")
       ->capture_default_str();
 }
@@ -98,14 +99,16 @@ void add_check(Program& program) {
                           "--cases and --for ends the run.",
                           "eplora check --backend thrust-host --property Remap --cases 500",
                           [&options](const Output& output) { return run_check(options, output); });
-  app->add_option("--backend", options.backends, "backends to check (default: all that can run)")
+  app->add_option("--backend", options.backends,
+                  "backends or mutants to check (default: all backends that can run)")
       ->delimiter(',')
       ->type_name("NAME");
   app->add_option("--property", options.property,
                   "only properties of this name, operation or start of a name")
       ->type_name("NAME");
-  app->add_option("--cases", options.cases, "cases a property (default: each property's own number)")
-      ->check(CLI::Range(1, 1 << 30).description(""))
+  app->add_option("--cases", options.cases,
+                  "cases a property (default: each property's own number; with --for alone, no limit)")
+      ->check(CLI::Range(1, 100'000'000).description(""))
       ->type_name("N");
   app->add_option("--for", options.seconds,
                   "time for the whole run: 60s, 500ms, 2min (a plain number is seconds)")
@@ -113,6 +116,7 @@ void add_check(Program& program) {
           std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"min", 60}, {"h", 3600}}))
       ->type_name("TIME");
   app->add_option("--seed", options.seed, "seed; equal seeds, equal cases")
+      ->check(CLI::Range(0.0, 0x1p64).description(""))
       ->type_name("S")
       ->capture_default_str();
   app->add_option("--replay", options.replay, "run the one case of a saved file")->type_name("FILE");
@@ -161,9 +165,10 @@ void add_mutants(Program& program) {
               [&options](const Output& output) { return run_mutants(options, output); });
   app->add_option("--mutant", options.mutant, "only this one")->type_name("NAME");
   app->add_option("--cases", options.cases, "most cases a property")
-      ->check(CLI::Range(1, 1 << 30).description(""))
+      ->check(CLI::Range(1, 100'000'000).description(""))
       ->type_name("N");
   app->add_option("--seed", options.seed, "seed; equal seeds, equal cases")
+      ->check(CLI::Range(0.0, 0x1p64).description(""))
       ->type_name("S")
       ->capture_default_str();
 }
@@ -174,7 +179,10 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error) {
     app.exit(error);
     return kAgreement;
   }
-  fmt::print(stderr, "eplora: {}\nRun eplora --help, or the command with --help.\n", error.what());
+  const std::vector<std::string> unknown = app.remaining();
+  const bool is_command = !unknown.empty() && app.get_subcommands().empty();
+  fmt::print(stderr, "eplora: {}\nRun eplora --help, or the command with --help.\n",
+             is_command ? fmt::format("there is no command '{}'", unknown.front()) : error.what());
   return kBadInput;
 }
 

@@ -1,0 +1,361 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The program as a user and a script meet it: exit codes, what goes to stdout and to stderr, JSON, colour, interruption,
+files written whole or not at all, and that `eplora compare` notices a wrong recording. Standard library only.
+
+usage: property_tests/cli/command_line_test.py PATH_TO_EPLORA [unittest options]
+"""
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import xml.etree.ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "property_tests" / "golden"
+FIXTURE = GOLDEN / "qwen3-moe-tiny-fused"
+MODEL = ROOT / "examples" / "models" / "qwen3-30b-a3b.json"
+SHOW = ["layout", "show", "tp=4,ep=2", "--experts", "128", "--intermediate", "768"]
+QUICK_COMPARE = ["compare", "--golden", str(FIXTURE), "--layout", "tp=2,ep=2", "--tokens", "1"]
+ESCAPE = "\033["
+EPLORA = None
+
+
+def environment(**changes):
+    result = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TERM")}
+    return {**result, "TERM": "xterm", **changes}
+
+
+def run(*words, cwd=None, **changes):
+    return subprocess.run([EPLORA, *words], capture_output=True, text=True, cwd=cwd, timeout=120, env=environment(**changes))
+
+
+def run_on_terminal(*words, **changes):
+    """stdout and stderr are one terminal; returns what a user would see."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen([EPLORA, *words], stdout=slave, stderr=slave, env=environment(**changes))
+    os.close(slave)
+    seen = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not part:
+            break
+        seen += part
+    os.close(master)
+    process.wait(timeout=120)
+    return seen.decode()
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="eplora-cli-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def refuses(self, words, *mentions):
+        """Exit code 2, a sentence on stderr that mentions each of `mentions`, nothing on stdout, nothing written."""
+        done = run(*words, cwd=self.folder)
+        self.assertEqual(done.returncode, 2, f"{words}: {done.stdout}{done.stderr}")
+        self.assertEqual(done.stdout, "", words)
+        self.assertTrue(done.stderr.startswith("eplora: "), done.stderr)
+        for mention in mentions:
+            self.assertIn(mention, done.stderr, words)
+        self.assertEqual(list(self.folder.iterdir()), [], words)
+
+
+class Usage(Case):
+    def test_help_and_version_succeed_and_every_command_shows_an_example(self):
+        self.assertIn("exit codes:", run("--help").stdout)
+        self.assertRegex(run("--version").stdout, r"^eplora \d+\.\d+\.\d+\n$")
+        for words in (["compare"], ["check"], ["layout"], ["layout", "show"], ["mutants"], ["list"]):
+            done = run(*words, "--help")
+            self.assertEqual(done.returncode, 0, words)
+            self.assertIn("example: eplora", done.stdout, words)
+
+    def test_bad_usage_is_two_and_never_a_hundred_and_something(self):
+        self.refuses([])
+        self.refuses(["bogus"], "bogus")
+        self.refuses(["layout"])
+        self.refuses(["layout", "show"], "layout")
+        self.refuses(["list", "--bogus"], "--bogus")
+        self.refuses(["list", "extra"], "extra")
+        self.refuses(["check", "--cases", "0"], "--cases", "0")
+        self.refuses(["check", "--cases", "many"], "--cases", "many")
+        self.refuses(["check", "--for", "3 fortnights"], "--for")
+        self.refuses(["check", "--seed", "-1"], "--seed")
+        self.refuses(["check", "--replay"], "--replay")
+        self.refuses(["list", "--color", "sometimes"], "--color", "sometimes")
+        self.refuses(["compare", "--tokens", "-1"], "--tokens", "-1")
+
+    def test_bad_values_are_refused_with_argument_value_and_what_is_allowed(self):
+        show = ["layout", "show"]
+        sizes = ["--experts", "8", "--intermediate", "48"]
+        self.refuses([*show, "tp=4,ep=3", *sizes], "tp is 4", "ep * moe_dp = 3 * 1")
+        self.refuses([*show, "tp=0", *sizes], "tp is 0")
+        self.refuses([*show, "tp=4,tp=4", *sizes], "tp", "twice")
+        self.refuses([*show, "tp=4,pp=2", *sizes], "'pp'", "tp, ep and moe_dp")
+        self.refuses([*show, "tp=four", *sizes], "'four'")
+        self.refuses([*show, "tp=5", *sizes], "48", "moe_tp=5")
+        self.refuses([*show, "tp=99999999999", *sizes], "99999999999")
+        self.refuses([*show, "nowhere.toml", *sizes], "nowhere.toml")
+        self.refuses([*show, "tp=4", "--experts", "8"], "--intermediate")
+        self.refuses([*show, "tp=4", "--intermediate", "48"], "--experts")
+        self.refuses([*show, "tp=4", *sizes, "--placement", "random"], "--placement", "'random'", "round_robin")
+        self.refuses([*show, "tp=4", "--experts", "0", "--intermediate", "48"], "--experts", "0")
+        self.refuses([*show, "tp=4", "--model", "nowhere.json"], "nowhere.json")
+        self.refuses(["check", "--backend", "bogus"], "bogus", "reference")
+        self.refuses(["check", "--property", "Bogus"], "Bogus")
+        self.refuses(["check", "--replay", "nowhere.json"], "nowhere.json")
+        self.refuses(["check", "--replay", "nowhere.json", "--property", "Remap"], "--property")
+        self.refuses(["mutants", "--mutant", "bogus"], "bogus", "remap-neg")
+        self.refuses(["compare", "--golden", "nowhere"], "nowhere")
+        self.refuses(["compare", "--golden", str(GOLDEN), "--layout", "tp=5,ep=1"], "moe_tp=5")
+        self.refuses(["compare", "--backend", "bogus"], "bogus")
+        self.refuses(["compare", "--model", "nowhere.json", "--golden", "nowhere"], "nowhere")
+        adapter = str(FIXTURE / "adapters" / "0")
+        self.refuses(["compare", "--adapter", adapter], "--model")
+        self.refuses(["compare", "--adapter", adapter, "--model", str(MODEL)])
+        self.refuses(["compare", "--adapter", "nowhere", "--model", str(FIXTURE / "config.json")], "nowhere")
+
+    def test_files_that_lie_are_refused(self):
+        for name, text in {"list.json": "[]", "empty.json": "", "case.json": '{"property": "Remap.Bogus"}'}.items():
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / name
+                path.write_text(text)
+                self.refuses(["check", "--replay", str(path)])
+                self.refuses(["compare", "--model", str(path), "--golden", str(FIXTURE), "--adapter", str(FIXTURE / "adapters" / "0")])
+
+
+class ExitCodes(Case):
+    def test_a_wrong_backend_is_one_and_its_replay_line_shows_it_again(self):
+        words = ["check", "--backend", "remap-neg", "--property", "Remap.Negative", "--cases", "200"]
+        done = run(*words, "--save", str(self.folder))
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("VIOLATED", done.stdout)
+        replay = re.search(r"eplora (check --backend \S+ --replay \S+)", done.stdout).group(1)
+        again = run(*replay.split())
+        self.assertEqual(again.returncode, 1, again.stdout + again.stderr)
+        self.assertIn("VIOLATED", again.stdout)
+        right = run("check", "--backend", "reference", "--replay", replay.split()[-1])
+        self.assertEqual(right.returncode, 0, right.stdout)
+
+    def test_nothing_ran_is_three(self):
+        self.assertEqual(run("check", "--for", "0.000001ms").returncode, 3)
+
+    def test_a_backend_that_cannot_run_here_is_four(self):
+        backends = json.loads(run("list", "--json").stdout)["backends"]
+        missing = [b for b in backends if not b["available"]]
+        if not missing:
+            self.skipTest("every backend of this build can run here")
+        for backend in missing:
+            self.assertTrue(backend["reason"])
+            done = run("check", "--backend", backend["name"], "--cases", "1")
+            self.assertEqual(done.returncode, 4, done.stderr)
+            self.assertIn(backend["reason"], done.stderr)
+
+    @unittest.skipUnless(Path("/dev/full").exists(), "no /dev/full")
+    def test_a_full_disk_is_five(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([EPLORA, "list"], stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(done.returncode, 5, done.stderr)
+
+    def test_interrupted_is_a_hundred_and_thirty_and_soon(self):
+        process = subprocess.Popen([EPLORA, "check", "--for", "60s"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        time.sleep(0.7)
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        _, stderr = process.communicate(timeout=20)
+        self.assertEqual(process.returncode, 130)
+        self.assertLess(time.monotonic() - start, 5)
+        self.assertEqual(stderr, b"")
+
+
+class Json(Case):
+    def document(self, *words):
+        done = run(*words, "--json", cwd=self.folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr, "", "progress belongs on a terminal")
+        self.assertTrue(done.stdout.endswith("\n"))
+        document = json.loads(done.stdout)
+        self.assertRegex(document["version"], r"^\d+\.\d+\.\d+$")
+        for key in ("compiler", "build_type", "thrust", "processor", "threads", "backends"):
+            self.assertIn(key, document["environment"])
+        self.assertNotIn(str(ROOT), json.dumps(document["environment"]))
+        self.assertNotRegex(json.dumps(document["environment"]), r'[" (]/\w+/', "no path of the machine")
+        return document
+
+    def test_every_command_has_a_versioned_schema(self):
+        self.assertEqual(self.document("list")["schema"], "eplora.list/1")
+        self.assertEqual(self.document(*SHOW)["schema"], "eplora.layout_show/1")
+        self.assertEqual(self.document("check", "--cases", "3", "--property", "Remap")["schema"], "eplora.check/1")
+        self.assertEqual(self.document("mutants", "--mutant", "remap-neg")["schema"], "eplora.mutants/1")
+        self.assertEqual(self.document(*QUICK_COMPARE)["schema"], "eplora.compare/1")
+
+    def test_layout_show_says_what_each_rank_owns(self):
+        ranks = self.document(*SHOW, "--tokens", "10")["ranks"]
+        self.assertEqual([r["moe_tp_rank"] for r in ranks], [0, 1, 0, 1])  # not 0, 1, 2, 3
+        self.assertEqual([r["columns"] for r in ranks], [[0, 384], [384, 768]] * 2)
+        self.assertEqual(ranks[2]["experts"], list(range(64, 128)))
+        self.assertEqual(ranks[3]["tokens"], [0, 10])
+
+    def test_check_reports_every_outcome_with_its_seed_and_distribution(self):
+        document = self.document("check", "--cases", "7", "--property", "Align", "--seed", "5")
+        self.assertEqual(document["seed"], 5)
+        self.assertGreater(document["summary"]["held"], 0)
+        for outcome in document["outcomes"]:
+            self.assertEqual((outcome["status"], outcome["cases"]), ("held", 7), outcome["property"])
+
+    def test_equal_seeds_give_equal_cases(self):
+        def outcomes():
+            document = self.document("check", "--cases", "20", "--property", "Route", "--seed", "9")
+            return [(o["property"], o["backend"], o["cases"], o["discarded"], o["distribution"]) for o in document["outcomes"]]
+
+        self.assertEqual(outcomes(), outcomes())
+
+    def test_mutants_are_listed_with_origin_and_shrunk_case(self):
+        (mutant,) = self.document("mutants", "--mutant", "outer-rank-slice")["mutants"]
+        self.assertTrue(mutant["killed"])
+        for key in ("origin", "killed_by", "shrunk_case", "case", "sentence"):
+            self.assertTrue(mutant[key], key)
+
+
+class Compare(Case):
+    def test_every_layout_of_a_fixture_is_a_row_within_the_bounds(self):
+        done = run("compare", "--golden", str(GOLDEN), "--tokens", "1", "--json", cwd=self.folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        document = json.loads(done.stdout)
+        self.assertTrue(document["agreed"])
+        self.assertEqual(len(document["golden"]), 3)
+        for fixture in document["golden"]:
+            rows = fixture["layouts"]
+            if fixture["fixture"].startswith("qwen3"):
+                self.assertEqual(sum(not r["uneven_experts"] for r in rows), 30)
+                self.assertEqual(sum(r["uneven_experts"] for r in rows), 6)
+            for row in rows:
+                self.assertEqual(len(row["outputs"]), 5)  # base, three adapters, mixed
+                for output in row["outputs"]:
+                    self.assertLessEqual(output["double"]["relative_frobenius"], 3.5e-7)
+                    self.assertLessEqual(output["float"]["relative_frobenius"], 1e-6)
+                    self.assertLessEqual(output["sharded_to_whole"], 1e-13)
+                    self.assertGreater(output["float"]["relative_frobenius"], 0, "a float run cannot be this good")
+                for backend in row["backends"]:
+                    for operation, verdict in backend["operations"].items():
+                        self.assertEqual(verdict["state"], "equal", operation)
+                        self.assertGreater(verdict["comparisons"], 0)
+        self.assertTrue(all(t["difference"] == "" for r in document["speed"]["rows"] for t in r["timings"]))
+
+    def corrupted(self, tensor, change):
+        """A copy of a fixture in which `change` has been at the bytes of one recorded tensor."""
+        copy = self.folder / "fixture"
+        shutil.copytree(FIXTURE, copy)
+        path = copy / "golden.safetensors"
+        data = bytearray(path.read_bytes())
+        (length,) = struct.unpack_from("<Q", data)
+        begin, end = json.loads(data[8 : 8 + length])[tensor]["data_offsets"]
+        change(data, 8 + length + begin, 8 + length + end)
+        path.write_bytes(data)
+        return str(copy)
+
+    def test_a_wrong_recording_is_a_difference(self):
+        def nudge(data, begin, end):
+            (value,) = struct.unpack_from("<f", data, begin)
+            struct.pack_into("<f", data, begin, value + 0.001)
+
+        done = run("compare", "--golden", self.corrupted("output_mixed", nudge), "--layout", "tp=2,ep=2", "--tokens", "1")
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("BROKEN", done.stdout)
+        self.assertIn("NOT all agree", done.stdout)
+
+    def test_a_nan_in_the_recording_is_a_difference(self):
+        def poison(data, begin, end):
+            struct.pack_into("<f", data, end - 4, float("nan"))
+
+        done = run("compare", "--golden", self.corrupted("output_base", poison), "--layout", "tp=1,ep=1", "--tokens", "1")
+        self.assertEqual(done.returncode, 1, done.stdout)
+
+    def test_an_adapter_is_compared_under_layouts(self):
+        for number in "012":
+            words = ["--adapter", str(FIXTURE / "adapters" / number), "--model", str(FIXTURE / "config.json")]
+            done = run("compare", *words, "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            adapter = json.loads(done.stdout)["adapter"]
+            self.assertEqual(len(adapter["rows"]), 36)
+            for row in adapter["rows"]:
+                self.assertEqual(row["reassembly"], "exact")
+                self.assertLessEqual(row["sharded_to_whole"], 1e-13)
+        self.assertIn("All agree: 1 layouts", run("compare", *words, "--layout", "tp=4,ep=2").stdout)
+
+    def test_it_runs_from_any_folder_without_arguments(self):
+        done = run("compare", "--tokens", "1", "--layout", "tp=2,ep=2", cwd="/")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("All agree: 3 layouts", done.stdout)
+        self.assertIn("second opinion, not tuned", done.stdout)
+
+
+class Picture(Case):
+    def test_the_picture_is_an_svg_with_every_rank_in_it(self):
+        path = self.folder / "layout.svg"
+        done = run(*SHOW, "--svg", str(path))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        root = xml.etree.ElementTree.parse(path).getroot()
+        words = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
+        for word in ("0", "1", "2", "3", "experts 64-127", "columns [384, 768)"):
+            self.assertIn(word, words)
+        self.assertEqual([p.name for p in self.folder.iterdir()], ["layout.svg"], "no temporary file is left")
+        first = path.read_bytes()
+        run(*SHOW, "--svg", str(path))
+        self.assertEqual(first, path.read_bytes(), "equal inputs, equal bytes")
+
+    def test_a_picture_that_cannot_be_written_is_refused_and_nothing_is_left(self):
+        self.refuses([*SHOW, "--svg", "nowhere/layout.svg"], "nowhere/layout.svg")
+        self.refuses([*SHOW, "--svg", "."])
+        self.refuses(["layout", "show", "tp=5", "--experts", "8", "--intermediate", "48", "--svg", "a.svg"], "48")
+        self.refuses(["layout", "show", "tp=2048,ep=2048", "--experts", "8", "--intermediate", "48", "--svg", "a.svg"], "1024")
+
+    def test_a_refused_picture_leaves_the_old_one(self):
+        path = self.folder / "old.svg"
+        path.write_text("old")
+        self.assertEqual(run("layout", "show", "tp=5", "--experts", "8", "--intermediate", "48", "--svg", str(path)).returncode, 2)
+        self.assertEqual(path.read_text(), "old")
+
+
+class Terminal(Case):
+    CHECK = ["check", "--cases", "5", "--property", "Remap"]
+
+    def test_piped_output_has_no_colour_and_no_progress(self):
+        done = run(*self.CHECK)
+        self.assertNotIn(ESCAPE, done.stdout)
+        self.assertEqual(done.stderr, "")
+
+    def test_a_terminal_gets_colour_unless_asked_otherwise(self):
+        self.assertIn(ESCAPE + "32m", run_on_terminal(*self.CHECK))
+        self.assertNotIn(ESCAPE + "32m", run_on_terminal(*self.CHECK, NO_COLOR="1"))
+        self.assertNotIn(ESCAPE + "32m", run_on_terminal(*self.CHECK, TERM="dumb"))
+        self.assertNotIn(ESCAPE + "32m", run_on_terminal("--color", "never", *self.CHECK))
+
+    def test_colour_can_be_forced_and_words_stand_without_it(self):
+        self.assertIn(ESCAPE, run("--color", "always", *self.CHECK).stdout)
+        self.assertIn(ESCAPE, run(*self.CHECK, "--color", "always", NO_COLOR="1").stdout)
+        self.assertIn("held", run(*self.CHECK).stdout)
+
+    def test_progress_goes_to_a_terminal(self):
+        self.assertIn("\r", run_on_terminal("compare", "--tokens", "1").replace("\r\n", "\n"))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        print(__doc__.strip().splitlines()[-1], file=sys.stderr)
+        sys.exit(2)
+    EPLORA = str(Path(sys.argv.pop(1)).resolve())
+    unittest.main()
