@@ -8,6 +8,9 @@
 #include <utility>
 
 #include "optimized/guarded_run.h"
+#if defined(EPLORA_WITH_CUDA)
+#include "optimized/cuda/cuda_memory.h"
+#endif
 
 namespace eplora {
 namespace {
@@ -46,6 +49,9 @@ std::string change(std::byte found, std::byte expected) {
 MemoryAccess& memory_access(MemorySpace space) {
   static HostMemory host;
   if (space == MemorySpace::host) return host;
+#if defined(EPLORA_WITH_CUDA)
+  if (space == MemorySpace::cuda) return cuda::device_memory();
+#endif
   throw BackendUnavailable("this build has no access to memory of the space '" +
                            std::string(to_string(space)) + "'");
 }

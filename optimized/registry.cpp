@@ -7,6 +7,10 @@
 #include "optimized/backend.h"
 #include "optimized/thrust/thrust_host_backend.h"
 #include "reference/check.h"
+#if defined(EPLORA_WITH_CUDA)
+#include "optimized/cuda/cuda_backend.h"
+#include "optimized/thrust/thrust_cuda_backend.h"
+#endif
 
 namespace eplora {
 namespace {
@@ -20,11 +24,33 @@ struct Registered {
 
 std::string always_available() { return {}; }
 
+#if !defined(EPLORA_WITH_CUDA)
+std::string cuda_unavailable() { return "built without the CUDA toolkit"; }
+std::unique_ptr<Backend> make_thrust_cuda_backend() { return nullptr; }  // never called: unavailable comes first
+std::unique_ptr<Backend> make_cuda_unfused_backend() { return nullptr; }
+std::unique_ptr<Backend> make_cuda_backend() { return nullptr; }
+#endif
+
+/// Asked once: a driver does not come or go while a program runs, and asking without one takes its time.
+std::string cuda_missing() {
+  static const std::string reason = cuda_unavailable();
+  return reason;
+}
+
 constexpr std::array kRegistered = {
     Registered{"reference", [] { return std::string(ReferenceBackend{}.description()); }, always_available,
                []() -> std::unique_ptr<Backend> { return std::make_unique<ReferenceBackend>(); }},
     Registered{"thrust-host", [] { return std::string(make_thrust_host_backend()->description()); },
                always_available, make_thrust_host_backend},
+    // Described here, since a machine without a GPU lists them too and cannot make them.
+    Registered{"thrust-cuda", [] { return std::string("the Thrust sources of thrust-host, on the GPU"); },
+               cuda_missing, make_thrust_cuda_backend},
+    Registered{"cuda-unfused",
+               [] { return std::string("one CUDA kernel a step, as engines run them today: the baseline"); },
+               cuda_missing, make_cuda_unfused_backend},
+    Registered{"cuda",
+               [] { return std::string("CUDA: dispatch, remap and align fused in one launch, slicing in one"); },
+               cuda_missing, make_cuda_backend},
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "optimized/cuda/cuda_slice.h"
 
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 
