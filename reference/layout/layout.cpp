@@ -60,7 +60,7 @@ Range Layout::token_range(std::int64_t num_tokens, std::int32_t rank) const {
 Range Layout::column_range(std::int64_t intermediate, std::int32_t rank) const {
   const RankPlace& at = place(rank);
   const std::int64_t width = intermediate_per_rank(intermediate, at.moe_tp, "the layer");
-  return {at.moe_tp_rank * width, (at.moe_tp_rank + 1) * width};
+  return {at.moe_tp_rank * width, (std::int64_t{at.moe_tp_rank} + 1) * width};
 }
 
 Layout make_layout(const LayoutSpec& spec) {
