@@ -132,7 +132,7 @@ class Report {
     std::fflush(stdout);
   }
 
-  int finish(std::uint64_t seed, double seconds, std::int64_t not_reached) {
+  int finish(std::uint64_t seed, double seconds, std::int64_t not_reached, bool name_missing) {
     const std::int64_t failed = count_[suite::Status::violated] + count_[suite::Status::flaky];
     const std::int64_t held = count_[suite::Status::held];
     const std::int64_t skipped = count_[suite::Status::skipped] + count_[suite::Status::gave_up];
@@ -155,6 +155,7 @@ class Report {
       if (not_reached > 0) words += fmt::format(", {} not reached in the time given", not_reached);
       fmt::print("{}; {} cases in {:.1f} s; seed {}\n",
                  styled(words, failed > 0 ? Style::bad : Style::good, output_.color), cases_, seconds, seed);
+      if (name_missing) fmt::print("{}", describe_missing_backends());
     }
     if (failed > 0) return kDifference;
     return held > 0 ? kAgreement : kNothingRan;
@@ -228,7 +229,7 @@ int run_check(const CheckOptions& options, const Output& output) {
       report.widths(outcome.property.full_name().size(), backend_width);
       report.add(outcome);
     }
-    return report.finish(options.seed, seconds_since(start), 0);
+    return report.finish(options.seed, seconds_since(start), 0, options.backends.empty());
   }
   if (!output.json) fmt::print("seed {}\n", options.seed);
   std::int64_t left = static_cast<std::int64_t>(properties.size() * backends.size()), not_reached = 0;
@@ -248,7 +249,7 @@ int run_check(const CheckOptions& options, const Output& output) {
       report.add(outcome);
     }
   }
-  return report.finish(options.seed, seconds_since(start), not_reached);
+  return report.finish(options.seed, seconds_since(start), not_reached, options.backends.empty());
 }
 
 }  // namespace eplora

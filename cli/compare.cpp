@@ -70,6 +70,7 @@ int run_compare(const CompareOptions& options, const Output& output) {
   progress.clear();
   document["agreed"] = outcome.agreed && outcome.rows > 0;
   if (output.json) print_json(document);
+  if (!output.json && options.backends.empty()) fmt::print("{}", describe_missing_backends());
   if (outcome.rows == 0) return kNothingRan;
   return outcome.agreed ? kAgreement : kDifference;
 }

@@ -243,10 +243,10 @@ CompareOutcome compare_adapter(const CompareOptions& options, const Backends& ba
              adapter.consumed().size(), adapter.refused().size());
   fmt::print("checked: {}\n\n", how);
   print_rows(rows, output);
-  fmt::print("{}: {} layouts of this adapter; seed {}\n",
+  fmt::print("{}: {} of this adapter; seed {}\n",
              styled(outcome.agreed ? "All agree" : "NOT all agree", outcome.agreed ? Style::good : Style::bad,
                     output.color),
-             rows.size(), options.seed);
+             rows.size() == 1 ? "1 layout" : fmt::format("{} layouts", rows.size()), options.seed);
   return outcome;
 }
 

@@ -4,139 +4,17 @@
 // section 7, and the backends against the reference on that layout's ranks.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "cli/backend_equality.h"
 #include "cli/compare.h"
-#include "cli/formats/golden_fixture.h"
+#include "cli/golden_run.h"
 #include "cli/layout_text.h"
 #include "cli/project_files.h"
 #include "cli/table.h"
 #include "reference/check.h"
-#include "reference/lora/sharded_moe_layer.h"
 
 namespace eplora {
 namespace {
-
-using reference::Matrix;
-
-// Contract, section 7.
-constexpr double kFloatBound = 1e-6, kDoubleBound = 3.5e-7, kMaximumBound = 2e-6, kShardedBound = 1e-13;
-
-struct CaseError {
-  std::string name;
-  OutputError in_float, in_double;
-  double sharded_to_whole = 0;  ///< Frobenius, double
-
-  /// Written so that a NaN is never within a bound.
-  bool within() const {
-    return in_float.frobenius <= kFloatBound && in_double.frobenius <= kDoubleBound &&
-           in_float.maximum <= kMaximumBound && in_double.maximum <= kMaximumBound &&
-           sharded_to_whole <= kShardedBound;
-  }
-};
-
-struct GoldenRow {
-  const NamedLayout* layout = nullptr;
-  std::vector<CaseError> cases;
-  std::vector<BackendVerdict> backends;
-
-  bool within() const {
-    return std::all_of(cases.begin(), cases.end(), [](const CaseError& c) { return c.within(); });
-  }
-  bool agrees() const {
-    return within() &&
-           std::all_of(backends.begin(), backends.end(), [](const BackendVerdict& b) { return b.agrees(); });
-  }
-  double sharded_to_whole() const {
-    double worst = 0;
-    for (const CaseError& one : cases) worst = one.sharded_to_whole <= worst ? worst : one.sharded_to_whole;
-    return worst;
-  }
-};
-
-/// The largest of each error over rows; NaN wins.
-struct Worst {
-  double in_float = 0, in_double = 0, maximum = 0, sharded = 0;
-  std::int64_t rows = 0, uneven = 0, outside = 0, different = 0;
-
-  static void raise(double& worst, double value) { worst = value <= worst ? worst : value; }
-  void add(const GoldenRow& row) {
-    ++rows;
-    uneven += row.layout->uneven ? 1 : 0;
-    outside += row.within() ? 0 : 1;
-    for (const BackendVerdict& backend : row.backends) different += backend.agrees() ? 0 : 1;
-    for (const CaseError& one : row.cases) {
-      raise(in_float, one.in_float.frobenius);
-      raise(in_double, one.in_double.frobenius);
-      raise(maximum, one.in_float.maximum);
-      raise(maximum, one.in_double.maximum);
-      raise(sharded, one.sharded_to_whole);
-    }
-  }
-  void add(const Worst& other) {
-    raise(in_float, other.in_float);
-    raise(in_double, other.in_double);
-    raise(maximum, other.maximum);
-    raise(sharded, other.sharded);
-    rows += other.rows;
-    uneven += other.uneven;
-    outside += other.outside;
-    different += other.different;
-  }
-  bool agreed() const { return outside == 0 && different == 0; }
-};
-
-OutputError error_of(const Matrix<double>& got, const Matrix<double>& want) {
-  const Matrix<double> difference = got - want;
-  return {difference.norm() / want.norm(), difference.cwiseAbs().maxCoeff() / want.cwiseAbs().maxCoeff()};
-}
-
-/// A fixture with what does not depend on the layout: recorded outputs and the whole layer's.
-class FixtureRun {
- public:
-  explicit FixtureRun(const GoldenFixture& fixture) : fixture_(fixture) {
-    for (const GoldenCase& golden : fixture.cases) {
-      recorded_.push_back(
-          Eigen::Map<const Matrix<float>>(golden.output.data(), fixture.num_tokens, fixture.geometry.hidden)
-              .cast<double>());
-      whole_.push_back(reference::moe_layer<double>(fixture.problem(golden)));
-      whole_errors_.push_back(
-          {golden.name,
-           error_of(reference::moe_layer<float>(fixture.problem(golden)).cast<double>(), recorded_.back()),
-           error_of(whole_.back(), recorded_.back()), 0});
-    }
-    data_.topk_ids = IdMatrix::of(fixture.topk_ids, fixture.top_k);
-    data_.token_lora_mapping = fixture.cases.back().token_lora_mapping;  // the mixed batch
-    data_.geometry = fixture.geometry;
-    for (const PeftAdapter& adapter : fixture.adapters) data_.adapters.push_back(&adapter.adapter());
-  }
-
-  const std::vector<CaseError>& whole() const { return whole_errors_; }
-
-  GoldenRow row(const NamedLayout& named, const Backends& backends) const {
-    GoldenRow row;
-    row.layout = &named;
-    for (std::size_t i = 0; i < fixture_.cases.size(); ++i) {
-      const reference::MoeLayerProblem problem = fixture_.problem(fixture_.cases[i]);
-      const Matrix<double> in_double = reference::sharded_moe_layer<double>(problem, named.layout);
-      const Matrix<double> in_float =
-          reference::sharded_moe_layer<float>(problem, named.layout).cast<double>();
-      row.cases.push_back({fixture_.cases[i].name, error_of(in_float, recorded_[i]),
-                           error_of(in_double, recorded_[i]), error_of(in_double, whole_[i]).frobenius});
-    }
-    for (const auto& backend : backends)
-      row.backends.push_back(compare_backend(*backend, named.layout, data_));
-    return row;
-  }
-
- private:
-  const GoldenFixture& fixture_;
-  EqualityData data_;
-  std::vector<Matrix<double>> recorded_, whole_;
-  std::vector<CaseError> whole_errors_;
-};
 
 std::string error_text(double error) { return fmt::format("{:.1e}", error); }
 

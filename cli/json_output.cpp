@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -23,6 +24,19 @@ std::string processor_name() {
 }
 
 }  // namespace
+
+std::string describe_missing_backends() {
+  std::map<std::string, std::string> names_by_reason;
+  for (const BackendEntry& entry : list_backends()) {
+    if (entry.unavailable.empty()) continue;
+    std::string& names = names_by_reason[entry.unavailable];
+    names += (names.empty() ? "" : ", ") + entry.name;
+  }
+  std::string lines;
+  for (const auto& [reason, names] : names_by_reason)
+    lines += fmt::format("Not run here: {} ({}).\n", names, reason);
+  return lines;
+}
 
 std::string program_version() { return EPLORA_VERSION; }
 

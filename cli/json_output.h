@@ -18,6 +18,10 @@ nlohmann::ordered_json json_document(std::string_view command);
 /// replaced, never an error.
 void print_json(const nlohmann::ordered_json& document);
 
+/// "Not run here: cuda (no CUDA device was found).\n", one line a reason; empty when every backend can run:
+/// no silent skip.
+std::string describe_missing_backends();
+
 std::string program_version();       ///< "0.1.0"
 std::string compiler_description();  ///< "gcc 12.2.0"
 std::string thrust_description();    ///< "Thrust 3.0.1, CUDA toolkit"
