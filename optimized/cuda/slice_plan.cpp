@@ -97,6 +97,7 @@ struct Cut {
         }))
       return;
     for (Half& h : half) {
+      h.column_stride = 1;  // of a single column it could be anything
       h.columns *= h.lines;
       h.lines = std::min<std::int64_t>(h.lines, 1);
     }

@@ -7,7 +7,6 @@
 #include "optimized/cuda/check.h"
 #include "optimized/cuda/cuda_backend.h"
 #include "optimized/validate_outputs.h"
-#include "reference/check.h"
 
 namespace eplora {
 
@@ -42,9 +41,8 @@ void StepBackend::remap(const RemapProblem& problem, const RemapOutput& output,
                                           static_cast<cudaStream_t>(context.stream)));
 }
 
-void StepBackend::slice(const SliceProblem&, const BufferView&, const ExecutionContext&) {
-  reject("operation", "slice",
-         "backend " + std::string(name()) + " supports dispatch, remap, align and route");
+void StepBackend::slice(const SliceProblem& problem, const BufferView& buffers, const ExecutionContext& context) {
+  cuda::slice(problem, buffers, context);
 }
 
 }  // namespace cuda
