@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One interface for every implementation: the reference, Thrust on the host or a GPU, CUDA kernels, somebody's shared
-// library, and the mutants. Problems and outputs are the reference's structs; all pointers in them live in the backend's
-// memory space. An operation validates its problem, throws `InvalidArgument` before touching memory, allocates no output,
-// and writes exactly what the contract says.
+// One interface for every implementation: the reference, Thrust on the host or a GPU, CUDA kernels,
+// somebody's shared library, and the mutants. Problems and outputs are the reference's structs; all pointers
+// in them live in the backend's memory space. An operation validates its problem, throws `InvalidArgument`
+// before touching memory, allocates no output, and writes exactly what the contract says.
 #pragma once
 
 #include <cstddef>
@@ -20,8 +20,8 @@
 namespace eplora {
 
 enum class Operation : std::uint8_t { dispatch, remap, align, route, slice };
-inline constexpr Operation kOperations[] = {Operation::dispatch, Operation::remap, Operation::align, Operation::route,
-                                            Operation::slice};
+inline constexpr Operation kOperations[] = {Operation::dispatch, Operation::remap, Operation::align,
+                                            Operation::route, Operation::slice};
 std::string_view to_string(Operation operation);
 
 enum class MemorySpace : std::uint8_t { host, cuda };
@@ -29,9 +29,10 @@ std::string_view to_string(MemorySpace space);
 
 /// What a call may use besides inputs and outputs.
 struct ExecutionContext {
-  void* workspace = nullptr;        ///< `workspace_bytes` of the problem, in the backend's memory space, contents garbage
+  void* workspace =
+      nullptr;  ///< `workspace_bytes` of the problem, in the backend's memory space, contents garbage
   std::size_t workspace_size = 0;
-  void* stream = nullptr;           ///< a cudaStream_t for CUDA backends
+  void* stream = nullptr;  ///< a cudaStream_t for CUDA backends
 };
 
 class Backend {
@@ -64,7 +65,8 @@ class Backend {
   virtual void slice(const SliceProblem&, const BufferView&, const ExecutionContext&) = 0;
 };
 
-/// The reference functions behind the interface. Mutants derive from it and override the one thing they get wrong.
+/// The reference functions behind the interface. Mutants derive from it and override the one thing they get
+/// wrong.
 class ReferenceBackend : public Backend {
  public:
   std::string_view name() const override { return "reference"; }

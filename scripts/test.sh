@@ -42,10 +42,10 @@ lint() { git ls-files 'reference/*.cpp' 'optimized/*.cpp' 'cli/*.cpp' | grep -v 
          xargs -P "$jobs" -n 4 clang-tidy -p build --quiet; }
 unit_tests() { "$1"/eplora_unit_tests --gtest_brief=1; }
 property_tests() { "$1"/eplora_property_tests --gtest_brief=1 --cases "$2"; }
-other_thrust() {
-  cmake -S . -B build-system-thrust -G Ninja -DCMAKE_BUILD_TYPE=Release -DEPLORA_SYSTEM_THRUST=ON &&
-    cmake --build build-system-thrust -j "$jobs" --target eplora_unit_tests eplora_property_tests &&
-    unit_tests build-system-thrust && property_tests build-system-thrust 200
+no_cuda() {  # what a machine without nvcc builds: the system's Thrust, no GPU backend
+  cmake -S . -B build-no-cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DEPLORA_CUDA=OFF &&
+    cmake --build build-no-cuda -j "$jobs" --target eplora_unit_tests eplora_property_tests &&
+    unit_tests build-no-cuda && property_tests build-no-cuda 200
 }
 
 stage setup ./scripts/setup.sh --dev || exit 1
@@ -62,16 +62,16 @@ if stage build build release; then
   if ((quick)); then skip lint "--quick"; else stage lint lint; fi
 fi
 if ((quick)); then
-  skip sanitizers "--quick"; skip other-thrust "--quick"
+  skip sanitizers "--quick"; skip no-cuda "--quick"
 else
   if stage build-sanitized build asan; then
     stage asan-unit unit_tests build-asan
     stage asan-property property_tests build-asan 200
   fi
   if grep -q 'EPLORA_CCCL_INCLUDE:PATH=/' build/CMakeCache.txt; then
-    stage other-thrust other_thrust
+    stage no-cuda no_cuda
   else
-    skip other-thrust "no CUDA toolkit here: the system's Thrust is the one tested above"
+    skip no-cuda "no CUDA toolkit here: that is what was tested above"
   fi
 fi
 if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// An adapter in memory, unsharded: for each layer the two LoRA factors of gate, up and down, as strided views over
-// whatever holds them (a mapped file, a test's vector). Every storage form - per expert, PEFT's fused tensors, stacked or
-// interleaved halves - is only a choice of strides, so slicing never needs a repacked copy (contract, section 6).
+// An adapter in memory, unsharded: for each layer the two LoRA factors of gate, up and down, as strided views
+// over whatever holds them (a mapped file, a test's vector). Every storage form - per expert, PEFT's fused
+// tensors, stacked or interleaved halves - is only a choice of strides, so slicing never needs a repacked
+// copy (contract, section 6).
 #pragma once
 
 #include <array>
@@ -37,7 +38,8 @@ struct MoeGeometry {
   bool operator==(const MoeGeometry&) const = default;
 };
 
-/// A strided 3-D view `[experts, rows, cols]`; strides in elements, may be anything (0 repeats). `data` null = absent.
+/// A strided 3-D view `[experts, rows, cols]`; strides in elements, may be anything (0 repeats). `data` null
+/// = absent.
 struct StridedTensor {
   const void* data = nullptr;
   DType dtype = DType::f32;
@@ -64,12 +66,13 @@ struct LoraPair {
   std::int64_t rank() const { return A.rows; }
 };
 
-/// One layer of an adapter. Halves of gate_up: [0] gate (or the only one when not gated), [1] up. A fused A appears in
-/// both halves. Absent pairs are modules the adapter does not touch.
+/// One layer of an adapter. Halves of gate_up: [0] gate (or the only one when not gated), [1] up. A fused A
+/// appears in both halves. Absent pairs are modules the adapter does not touch.
 struct AdapterLayer {
-  std::array<LoraPair, 2> gate_up;  ///< A `[E|1, r, H]`, B `[E, I, r]` (the half's own rows, strided when interleaved)
-  LoraPair down;                    ///< A `[E, r, I]`, B `[E|1, H, r]`
-  float gate_up_scale = 0.0F;       ///< multiplies both halves
+  std::array<LoraPair, 2>
+      gate_up;    ///< A `[E|1, r, H]`, B `[E, I, r]` (the half's own rows, strided when interleaved)
+  LoraPair down;  ///< A `[E, r, I]`, B `[E|1, H, r]`
+  float gate_up_scale = 0.0F;  ///< multiplies both halves
   float down_scale = 0.0F;
 };
 
@@ -78,8 +81,8 @@ struct Adapter {
   std::map<std::int32_t, AdapterLayer> layers;
 };
 
-/// Shapes, ranks and expert counts against the geometry: throws `InvalidArgument` naming layer, tensor, found and
-/// expected shape; also when a rank exceeds `max_lora_rank`, or one half is there without the other.
+/// Shapes, ranks and expert counts against the geometry: throws `InvalidArgument` naming layer, tensor, found
+/// and expected shape; also when a rank exceeds `max_lora_rank`, or one half is there without the other.
 void validate(const Adapter& adapter, const MoeGeometry& geometry, std::int64_t max_lora_rank);
 
 /// The same for one layer; `name` opens the sentence ("adapter layer 3").

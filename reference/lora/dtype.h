@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The three element types of LoRA weights and exact rules for going between them: conversion to a narrower type rounds
-// to nearest even, a NaN becomes the canonical NaN 0x7FFF (as NVIDIA GPUs convert), equal types are copied bit for bit.
+// The three element types of LoRA weights and exact rules for going between them: conversion to a narrower
+// type rounds to nearest even, a NaN becomes the canonical NaN 0x7FFF (as NVIDIA GPUs convert), equal types
+// are copied bit for bit.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The MoE layer with LoRA, whole and unsharded: the formula of the contract's section 7, token by token, with no routing
-// machinery at all. It is what every sharded run must reproduce.
+// The MoE layer with LoRA, whole and unsharded: the formula of the contract's section 7, token by token, with
+// no routing machinery at all. It is what every sharded run must reproduce.
 //   y_t = sum_k w_tk * (D + dD)_e ( silu((G + dG)_e x_t) * ((U + dU)_e x_t) ),   e = topk_ids[t,k]
 #pragma once
 
@@ -26,9 +26,9 @@ struct BaseWeights {
 struct MoeLayerProblem {
   MoeGeometry geometry;
   BaseWeights base;
-  std::vector<const AdapterLayer*> adapters;         ///< `[L]`, null = an empty slot
-  IdMatrix topk_ids;                                 ///< `[T, K]` global ids; sentinels and invalid ids add nothing
-  std::span<const float> topk_weights;               ///< `[T, K]`
+  std::vector<const AdapterLayer*> adapters;  ///< `[L]`, null = an empty slot
+  IdMatrix topk_ids;                          ///< `[T, K]` global ids; sentinels and invalid ids add nothing
+  std::span<const float> topk_weights;        ///< `[T, K]`
   std::span<const std::int32_t> token_lora_mapping;  ///< `[T]`
   std::span<const float> hidden_states;              ///< `[T, H]`
 };
