@@ -69,6 +69,7 @@ std::vector<BufferLayer> layers_of(const std::vector<const Adapter*>& adapters) 
   for (const Adapter* adapter : adapters)
     for (const auto& layer : adapter->layers) ids.insert(layer.first);
   std::vector<BufferLayer> layers;
+  layers.reserve(ids.size());
   for (const std::int32_t id : ids) layers.push_back({id});
   return layers;
 }

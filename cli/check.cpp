@@ -39,6 +39,7 @@ std::unique_ptr<Backend> make_backend_or_mutant(const std::string& name) {
 std::vector<std::unique_ptr<Backend>> chosen_backends(const std::vector<std::string>& names) {
   if (names.empty()) return available_backends();
   std::vector<std::unique_ptr<Backend>> backends;
+  backends.reserve(names.size());
   for (const std::string& name : names) backends.push_back(make_backend_or_mutant(name));
   return backends;
 }

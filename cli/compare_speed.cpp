@@ -103,8 +103,9 @@ Timing time_backend(Backend& backend, const RouteProblem& problem, const RouteRe
     backend.route(problem, to, context);
     microseconds.push_back(std::chrono::duration<double, std::micro>(Clock::now() - before).count());
   }
-  std::nth_element(microseconds.begin(), microseconds.begin() + microseconds.size() / 2, microseconds.end());
-  timing.median_us = microseconds[microseconds.size() / 2];
+  const auto middle = microseconds.begin() + static_cast<std::ptrdiff_t>(microseconds.size() / 2);
+  std::nth_element(microseconds.begin(), middle, microseconds.end());
+  timing.median_us = *middle;
   timing.repeats = microseconds.size();
   timing.difference = first_difference(got, want);
   return timing;

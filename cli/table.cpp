@@ -123,6 +123,7 @@ std::string Table::render(bool color) const {
   std::string result = group_line(width, color);
   std::vector<LineCell> header, rule;
   std::vector<std::string> rules;
+  rules.reserve(width.size());
   for (const std::size_t w : width) rules.emplace_back(w, '-');
   for (std::size_t c = 0; c < columns_.size(); ++c) {
     header.push_back({columns_[c].header, Style::heading, columns_[c].align, width[c]});

@@ -294,7 +294,7 @@ class Compare(Case):
             for row in adapter["rows"]:
                 self.assertEqual(row["reassembly"], "exact")
                 self.assertLessEqual(row["sharded_to_whole"], 1e-13)
-        self.assertIn("All agree: 1 layouts", run("compare", *words, "--layout", "tp=4,ep=2").stdout)
+        self.assertIn("All agree: 1 layout of", run("compare", *words, "--layout", "tp=4,ep=2").stdout)
 
     def test_it_runs_from_any_folder_without_arguments(self):
         done = run("compare", "--tokens", "1", "--layout", "tp=2,ep=2", cwd="/")
