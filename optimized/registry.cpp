@@ -26,7 +26,9 @@ std::string always_available() { return {}; }
 
 #if !defined(EPLORA_WITH_CUDA)
 std::string cuda_unavailable() { return "built without the CUDA toolkit"; }
-std::unique_ptr<Backend> make_thrust_cuda_backend() { return nullptr; }  // never called: unavailable comes first
+std::unique_ptr<Backend> make_thrust_cuda_backend() {
+  return nullptr;
+}  // never called: unavailable comes first
 std::unique_ptr<Backend> make_cuda_unfused_backend() { return nullptr; }
 std::unique_ptr<Backend> make_cuda_backend() { return nullptr; }
 #endif
@@ -48,9 +50,10 @@ constexpr std::array kRegistered = {
     Registered{"cuda-unfused",
                [] { return std::string("one CUDA kernel a step, as engines run them today: the baseline"); },
                cuda_missing, make_cuda_unfused_backend},
-    Registered{"cuda",
-               [] { return std::string("CUDA: dispatch, remap and align fused in one launch, slicing in one"); },
-               cuda_missing, make_cuda_backend},
+    Registered{
+        "cuda",
+        [] { return std::string("CUDA: dispatch, remap and align fused in one launch, slicing in one"); },
+        cuda_missing, make_cuda_backend},
 };
 
 }  // namespace

@@ -31,7 +31,8 @@ struct StreamMemory {
   }
 };
 
-/// Runs `run(policy)` on the context's stream; Thrust's own errors leave as `CudaError` does, with the operation's name.
+/// Runs `run(policy)` on the context's stream; Thrust's own errors leave as `CudaError` does, with the
+/// operation's name.
 template <class Run>
 void with_policy(const char* operation, const ExecutionContext& context, const Run& run) {
   StreamMemory memory{static_cast<cudaStream_t>(context.stream)};
@@ -65,13 +66,16 @@ class ThrustCudaBackend final : public Backend {
                 [&](const auto& policy) { on_thrust::dispatch(policy, problem, output); });
   }
 
-  void remap(const RemapProblem& problem, const RemapOutput& output, const ExecutionContext& context) override {
+  void remap(const RemapProblem& problem, const RemapOutput& output,
+             const ExecutionContext& context) override {
     validate(problem);
     validate_outputs(problem, output);
-    with_policy("thrust remap", context, [&](const auto& policy) { on_thrust::remap(policy, problem, output); });
+    with_policy("thrust remap", context,
+                [&](const auto& policy) { on_thrust::remap(policy, problem, output); });
   }
 
-  void align(const AlignProblem& problem, const AlignOutput& output, const ExecutionContext& context) override {
+  void align(const AlignProblem& problem, const AlignOutput& output,
+             const ExecutionContext& context) override {
     validate(problem);
     const std::int64_t capacity =
         align_capacity(problem.ids.size(), problem.num_buckets, problem.block_size, problem.sentinels);
@@ -80,7 +84,8 @@ class ThrustCudaBackend final : public Backend {
                 [&](const auto& policy) { on_thrust::align(policy, problem, capacity, output); });
   }
 
-  void route(const RouteProblem& problem, const RouteOutput& output, const ExecutionContext& context) override {
+  void route(const RouteProblem& problem, const RouteOutput& output,
+             const ExecutionContext& context) override {
     validate(problem);
     const std::int64_t capacity =
         align_capacity(problem.topk_ids.size(), problem.num_buckets(), problem.block_size, problem.sentinels);
@@ -89,7 +94,8 @@ class ThrustCudaBackend final : public Backend {
                 [&](const auto& policy) { on_thrust::route(policy, problem, capacity, output); });
   }
 
-  void slice(const SliceProblem& problem, const BufferView& buffers, const ExecutionContext& context) override {
+  void slice(const SliceProblem& problem, const BufferView& buffers,
+             const ExecutionContext& context) override {
     validate(problem);
     validate_outputs(problem, buffers);
     cuda::require_workspace(context, workspace_bytes(problem));
@@ -102,9 +108,9 @@ class ThrustCudaBackend final : public Backend {
   }
 
  private:
-  std::string description_ = "Thrust " + std::to_string(THRUST_MAJOR_VERSION) + "." +
-                             std::to_string(THRUST_MINOR_VERSION) + "." + std::to_string(THRUST_SUBMINOR_VERSION) +
-                             " on the GPU, the sources of thrust-host";
+  std::string description_ =
+      "Thrust " + std::to_string(THRUST_MAJOR_VERSION) + "." + std::to_string(THRUST_MINOR_VERSION) + "." +
+      std::to_string(THRUST_SUBMINOR_VERSION) + " on the GPU, the sources of thrust-host";
 };
 
 }  // namespace

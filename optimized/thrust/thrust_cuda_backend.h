@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backend `thrust-cuda`: the Thrust sources beside this file, the very ones of `thrust-host`, compiled for the GPU.
-// Scratch memory comes from CUDA's stream-ordered pool, so a call enqueues its work and returns; dispatch and remap need
-// none.
+// The backend `thrust-cuda`: the Thrust sources beside this file, the very ones of `thrust-host`, compiled
+// for the GPU. Scratch memory comes from CUDA's stream-ordered pool, so a call enqueues its work and returns;
+// dispatch and remap need none.
 #pragma once
 
 #include <memory>
