@@ -37,9 +37,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   extern __shared__ std::uint32_t shared[];
   __shared__ std::uint32_t warp_sums[32], nodes[kThreads], sentinels[kThreads / 32];
   if (blockIdx.x > 0) {
-    const std::int64_t each = (a.capacity + gridDim.x - 2) / (gridDim.x - 1), first = each * (blockIdx.x - 1);
-    fill_range(a.sorted_token_ids, min(a.capacity, first), min(a.capacity, first + each),
-               static_cast<std::int32_t>(a.num_slots), threadIdx.x, kThreads);
+    const auto capacity = static_cast<std::uint32_t>(a.capacity), fillers = gridDim.x - 1;
+    const std::uint32_t each = (capacity + fillers - 1) / fillers,
+                        first = min(capacity, each * (blockIdx.x - 1));
+    fill_range(a.sorted_token_ids, first, min(capacity, first + each), static_cast<std::int32_t>(a.num_slots),
+               threadIdx.x, kThreads);
     return;
   }
   const std::uint32_t V = a.num_buckets;
@@ -58,7 +60,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     next = slot_bucket(a, slot + kThreads, real_slots);
     std::uint32_t rank[1];
     push_nodes<1>(a, bucket, 0, V, lists, rank);
-    const bool leader = rank[0] == 0 && bucket[0] < V;
+    const bool leader = rank[0] >> 16 == threadIdx.x && bucket[0] < V;  // the slot that pushed a node
     __syncthreads();
     finish_ranks<1>(a, bucket, 0, V, lists, rank);
     if (bucket[0] < V) rank[0] += counts[bucket[0]];

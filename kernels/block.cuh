@@ -17,6 +17,8 @@ inline __device__ unsigned lanes_below() {
 
 inline __device__ std::uint32_t warp_inclusive_scan(std::uint32_t x) {
   const unsigned lane = threadIdx.x & 31;
+  if (__all_sync(kFullWarp, x <= 1))  // one vote instead of five shuffles, and the usual case
+    return __popc(__ballot_sync(kFullWarp, x) & (lanes_below() | 1u << lane));
 #pragma unroll
   for (unsigned step = 1; step < 32; step *= 2) {
     const std::uint32_t below = __shfl_up_sync(kFullWarp, x, step);
@@ -34,27 +36,26 @@ inline __device__ std::uint32_t block_exclusive_scan(std::uint32_t x, std::uint3
   const std::uint32_t inclusive = warp_inclusive_scan(x);
   if (lane == 31) warp_sums[warp] = inclusive;
   __syncthreads();
-  const std::uint32_t sums = warp_inclusive_scan(lane < warps ? warp_sums[lane] : 0u);
-  total = __shfl_sync(kFullWarp, sums, 31);
-  const std::uint32_t before = __shfl_sync(kFullWarp, sums, (warp + 31) & 31);
-  return (warp == 0 ? 0u : before) + inclusive - x;
+  const std::uint32_t sum = lane < warps ? warp_sums[lane] : 0;
+  total = __reduce_add_sync(kFullWarp, sum);
+  return __reduce_add_sync(kFullWarp, lane < warp ? sum : 0) + inclusive - x;
 }
 
 /// Writes `value` to `range[begin, end)` with `num_threads` threads, 16 bytes at a time where the address
 /// allows.
-inline __device__ void fill_range(std::int32_t* range, std::int64_t begin, std::int64_t end,
+inline __device__ void fill_range(std::int32_t* range, std::uint32_t begin, std::uint32_t end,
                                   std::int32_t value, std::uint32_t thread, std::uint32_t num_threads) {
   if (begin >= end) return;
   std::int32_t* first = range + begin;
-  const std::int64_t count = end - begin;
-  const std::int64_t to_aligned = (4 - (reinterpret_cast<std::uintptr_t>(first) >> 2 & 3)) & 3;
-  const std::int64_t head = to_aligned < count ? to_aligned : count;
-  const std::int64_t quads = (count - head) / 4;
+  const std::uint32_t count = end - begin;
+  const std::uint32_t head =
+      min(count, -static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(first) >> 2) & 3u);
+  const std::uint32_t quads = (count - head) / 4;
   if (thread < head) first[thread] = value;
   auto* vectors = reinterpret_cast<int4*>(first + head);
-  for (std::int64_t i = thread; i < quads; i += num_threads)
+  for (std::uint32_t i = thread; i < quads; i += num_threads)
     vectors[i] = make_int4(value, value, value, value);
-  const std::int64_t tail = head + quads * 4 + thread;
+  const std::uint32_t tail = head + quads * 4 + thread;
   if (thread < 4 && tail < count) first[tail] = value;
 }
 

@@ -39,11 +39,19 @@ __device__ void prefix_columns(const RouteArguments& a, const ColumnMatrix<Count
     if (threadIdx.x == 0) __stcg(m.owner_size + blockIdx.x, 0u);
     return;
   }
-#pragma unroll 4
-  for (std::uint32_t i = threadIdx.x; i < rows << m.columns_log2; i += blockDim.x) {
-    const std::uint32_t row = i >> m.columns_log2, column = i & (owned - 1);
-    if (column < width)
-      tile[row * pitch + column] = __ldcg(m.counts + std::size_t{row} * m.stride + low + column);
+  constexpr std::uint32_t kBatch = 8;  // loads in flight a thread
+  for (std::uint32_t first = threadIdx.x; first < rows << m.columns_log2; first += kBatch * blockDim.x) {
+    std::uint32_t count[kBatch];
+#pragma unroll
+    for (std::uint32_t j = 0; j < kBatch; ++j) {
+      const std::uint32_t i = first + j * blockDim.x, row = i >> m.columns_log2, column = i & (owned - 1);
+      count[j] = row < rows && column < width ? m.counts[std::size_t{row} * m.stride + low + column] : 0;
+    }
+#pragma unroll
+    for (std::uint32_t j = 0; j < kBatch; ++j) {
+      const std::uint32_t i = first + j * blockDim.x, row = i >> m.columns_log2, column = i & (owned - 1);
+      if (row < rows) tile[row * pitch + column] = count[j];
+    }
   }
   __syncthreads();
   const std::uint32_t each = (rows + 31) / 32;  // rows a lane, consecutive

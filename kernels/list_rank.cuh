@@ -17,6 +17,7 @@ namespace eplora::kernels {
 
 inline constexpr std::uint32_t kNoBucket = 0xFFFFFFFFu;  ///< past the window, or a sentinel that is dropped
 inline constexpr std::uint32_t kNoNode = 0xFFFFu;
+inline constexpr int kMinGroup = 4;  ///< fewer slots of a bucket in a warp push a node each
 
 struct SlotLists {
   std::uint32_t* heads;      ///< `[buckets]`, kNoNode when empty
@@ -59,8 +60,11 @@ inline __device__ std::uint32_t bucket_of(const RouteArguments& a, const std::in
   return a.keep_sentinels ? a.num_buckets : kNoBucket;
 }
 
-/// Pushes the nodes of buckets in [low, high); `rank` becomes the place among the peers of the same round.
-/// Needs empty heads before and a __syncthreads() after.
+/// Pushes the nodes of buckets in [low, high); `rank` becomes node id << 16 | place among the node's slots.
+/// Needs empty heads before and a __syncthreads() after. Lanes that agree with the first one form a node
+/// together, then those that agree with the first of the rest, as long as that pays (a skewed batch); the
+/// others push a node of one slot each. A warp-wide match_any would give every group one node, but takes 12
+/// cycles a distinct value.
 template <int kItems>
 __device__ void push_nodes(const RouteArguments& a, const std::uint32_t (&bucket)[kItems], std::uint32_t low,
                            std::uint32_t high, const SlotLists& lists, std::uint32_t (&rank)[kItems]) {
@@ -70,17 +74,31 @@ __device__ void push_nodes(const RouteArguments& a, const std::uint32_t (&bucket
     const std::uint32_t round = warp * kItems + i;
     const unsigned sentinels = __ballot_sync(kFullWarp, bucket[i] == a.num_buckets);
     if (lane == 0) lists.sentinels[round] = __popc(sentinels);
-    const unsigned peers = __match_any_sync(kFullWarp, bucket[i]);
-    rank[i] = __popc(peers & lanes_below());
-    if (rank[i] == 0 && bucket[i] >= low && bucket[i] < high && bucket[i] != a.num_buckets) {
-      const std::uint32_t node = round * 32 + lane;
+    const bool real = bucket[i] >= low && bucket[i] < high && bucket[i] != a.num_buckets;
+    std::uint32_t node = round * 32 + lane, place = 0, count = 1;
+    unsigned rest = __ballot_sync(kFullWarp, real);
+    while (rest != 0) {
+      const std::uint32_t leader = __ffs(rest) - 1;
+      const std::uint32_t shared_bucket = __shfl_sync(kFullWarp, bucket[i], leader);
+      const bool same = real && bucket[i] == shared_bucket;
+      const unsigned peers = __ballot_sync(kFullWarp, same);
+      if (__popc(peers) < kMinGroup) break;
+      if (same) {
+        node = round * 32 + leader;
+        place = __popc(peers & lanes_below());
+        count = __popc(peers);
+      }
+      rest &= ~peers;
+    }
+    rank[i] = node << 16 | place;
+    if (real && place == 0) {
       const std::uint32_t next = atomicExch(lists.heads + (bucket[i] - low), node);
-      lists.nodes[node] = next << 16 | static_cast<std::uint32_t>(__popc(peers));
+      lists.nodes[node] = next << 16 | count;
     }
   }
 }
 
-/// Turns places among peers into ranks inside the block.
+/// Turns what `push_nodes` left into ranks inside the block.
 template <int kItems>
 __device__ void finish_ranks(const RouteArguments& a, const std::uint32_t (&bucket)[kItems],
                              std::uint32_t low, std::uint32_t high, const SlotLists& lists,
@@ -88,23 +106,28 @@ __device__ void finish_ranks(const RouteArguments& a, const std::uint32_t (&buck
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 #pragma unroll
   for (int i = 0; i < kItems; ++i) {
+    const std::uint32_t own = rank[i] >> 16;
+    rank[i] &= 0xFFFFu;
     if (bucket[i] < low || bucket[i] >= high || bucket[i] == a.num_buckets) continue;
-    const std::uint32_t round = warp * kItems + i;
     std::uint32_t node = lists.heads[bucket[i] - low];
     while (node != kNoNode) {
       const std::uint32_t entry = lists.nodes[node];
-      if (node >> 5 < round) rank[i] += entry & 0xFFFFu;
+      if (node < own) rank[i] += entry & 0xFFFFu;
       node = entry >> 16;
     }
   }
   if (!a.keep_sentinels) return;
+  unsigned mine[kItems], any = 0;
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) any |= mine[i] = __ballot_sync(kFullWarp, bucket[i] == a.num_buckets);
+  if (any == 0) return;
   std::uint32_t earlier = 0;
   for (std::uint32_t round = lane; round < warp * kItems; round += 32) earlier += lists.sentinels[round];
   earlier = __reduce_add_sync(kFullWarp, earlier);
 #pragma unroll
   for (int i = 0; i < kItems; ++i) {
-    if (bucket[i] == a.num_buckets) rank[i] += earlier;
-    earlier += lists.sentinels[warp * kItems + i];
+    if (bucket[i] == a.num_buckets) rank[i] = earlier + __popc(mine[i] & lanes_below());
+    earlier += __popc(mine[i]);
   }
 }
 
@@ -135,19 +158,30 @@ inline __device__ void place_slot(const RouteArguments& a, std::uint32_t positio
     a.expert_ids[block] = static_cast<std::int32_t>(bucket);
 }
 
-/// The share of block `part` of `parts` in what no slot writes: filler, labels -1, and the mask.
-inline __device__ void fill_share(const RouteArguments& a, std::int64_t first_block,
-                                  std::int64_t last_block) {
-  fill_range(a.sorted_token_ids, first_block * a.block_size.value, last_block * a.block_size.value,
+/// What no slot writes: filler and labels -1 in this thread block's share of the outputs, whole output
+/// blocks.
+struct Share {
+  std::uint32_t first_block, last_block;
+};
+
+inline __device__ Share own_share(const RouteArguments& a) {
+  const std::uint32_t all = a.shares.output_blocks, each = a.shares.output_blocks_each;
+  const std::uint32_t first = min(all, each * blockIdx.x);  // each * blocks < all + blocks < 2^32
+  return {first, min(all, first + each)};
+}
+
+inline __device__ void fill_share(const RouteArguments& a, const Share& share) {
+  const std::uint32_t B = a.block_size.value;
+  fill_range(a.sorted_token_ids, share.first_block * B, share.last_block * B,
              static_cast<std::int32_t>(a.num_slots), threadIdx.x, blockDim.x);
-  fill_range(a.expert_ids, first_block, last_block, -1, threadIdx.x, blockDim.x);
+  fill_range(a.expert_ids, share.first_block, share.last_block, -1, threadIdx.x, blockDim.x);
 }
 
 inline __device__ void write_masks(const RouteArguments& a, std::int32_t tokens) {
   if (a.token_lora_mask == nullptr) return;
-  for (std::int64_t t = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; t < a.source.num_rows;
-       t += std::int64_t{gridDim.x} * blockDim.x)
-    a.token_lora_mask[t] = t < tokens ? lora_mask(a.remap, __ldg(a.remap.mapping + t)) : 0;
+  const auto rows = static_cast<std::uint32_t>(a.source.num_rows), real = static_cast<std::uint32_t>(tokens);
+  for (std::uint32_t t = blockIdx.x * blockDim.x + threadIdx.x; t < rows; t += gridDim.x * blockDim.x)
+    a.token_lora_mask[t] = t < real ? lora_mask(a.remap, __ldg(a.remap.mapping + t)) : 0;
 }
 
 /// Copies a small table into shared memory (visible after the caller's next barrier); a large one is read

@@ -38,7 +38,27 @@ struct RouteArguments {
   std::int32_t* expert_ids = nullptr;              ///< `[capacity / B]`
   std::int32_t* num_tokens_post_padded = nullptr;  ///< `[1]`
   std::uint8_t* token_lora_mask = nullptr;         ///< `[T]` or null
+
+  /// Quotients that every thread would otherwise compute; the launch functions set them.
+  struct Shares {
+    std::uint32_t output_blocks = 0;       ///< capacity / B
+    std::uint32_t output_blocks_each = 0;  ///< of them a thread block fills
+    std::uint32_t slots_each = 0;          ///< window of a thread block
+    std::uint32_t buckets_each = 1;        ///< odd number of consecutive buckets a thread scans
+  } shares;
 };
+
+/// `arguments` with the shares of `blocks` thread blocks of `threads` threads.
+inline RouteArguments with_shares(RouteArguments arguments, std::uint32_t blocks, std::uint32_t threads) {
+  const auto ceil_div = [](std::uint64_t a, std::uint64_t b) {
+    return static_cast<std::uint32_t>((a + b - 1) / b);
+  };
+  const auto output_blocks = static_cast<std::uint64_t>(arguments.capacity) / arguments.block_size.value;
+  arguments.shares = {static_cast<std::uint32_t>(output_blocks), ceil_div(output_blocks, blocks),
+                      ceil_div(arguments.num_slots, blocks),
+                      ceil_div(arguments.num_buckets + 1u, threads) | 1u};
+  return arguments;
+}
 
 /// Dynamic shared memory a block may use; the caller reads it off the device.
 inline constexpr std::uint32_t kMaxPairsSlots = 256;
@@ -46,6 +66,8 @@ inline constexpr std::uint32_t kMaxItems = 4;  ///< slots a thread in small, clu
 inline constexpr std::uint32_t kStagedExperts =
     1024;  ///< dispatch tables up to this are staged in shared memory
 inline constexpr std::uint32_t kStreamThreads = 512;
+inline constexpr std::uint32_t kStreamColumnBits =
+    13;                                            ///< a chunk of the stream kernel has at most 2^13 buckets
 inline constexpr std::uint32_t kMaxColumns = 256;  ///< columns a block owns between two grid barriers
 
 /// One thread a slot; block 0 sorts its n <= 256 slots, the others help to fill.

@@ -28,9 +28,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   const std::uint32_t V = a.num_buckets;
 
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const std::uint32_t window = (a.num_slots + gridDim.x - 1) / gridDim.x;
-  const std::uint32_t window_begin = min(a.num_slots, window * blockIdx.x);
-  const std::uint32_t window_end = min(a.num_slots, window_begin + window);
+  const std::uint32_t window_begin = min(a.num_slots, a.shares.slots_each * blockIdx.x);
+  const std::uint32_t window_end = min(a.num_slots, window_begin + a.shares.slots_each);
   const std::uint32_t first = window_begin + warp * 32 * kItems + lane;
   const std::int32_t tokens = real_tokens(a.source);
   std::int64_t id[kItems];
@@ -38,8 +37,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   load_slots<kItems>(a, first, window_end, static_cast<std::uint32_t>(tokens) * a.source.cols.value, id,
                      adapter);
   const std::int32_t* table = stage_table(a.dispatch, staged);
-  const std::int64_t blocks = a.capacity / a.block_size.value, share = (blocks + gridDim.x - 1) / gridDim.x;
-  fill_share(a, min(blocks, share * blockIdx.x), min(blocks, share * (blockIdx.x + 1)));
+  fill_share(a, own_share(a));
   write_masks(a, tokens);
   __syncthreads();
   std::uint32_t bucket[kItems], rank[kItems];
@@ -113,7 +111,8 @@ cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape
   config.stream = stream;
   config.attrs = &attribute;
   config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, arguments, matrix, shape.chunk_buckets);
+  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, shape.blocks, kThreads), matrix,
+                            shape.chunk_buckets);
 }
 
 }  // namespace

@@ -11,12 +11,14 @@
 // reasoning about who pads what.
 #include <cooperative_groups.h>
 
+#include <algorithm>
+
 #include "kernels/list_rank.cuh"
 
 namespace eplora::kernels {
 namespace {
 
-constexpr std::uint32_t kThreads = 1024;
+constexpr std::uint32_t kThreads = 1024, kBatch = 8;
 
 constexpr __host__ __device__ std::uint32_t row_words(std::uint32_t buckets) {
   return (buckets + 1 + 1) / 2;
@@ -36,22 +38,23 @@ __device__ void barrier() {
 }
 
 template <int kItems, bool kCluster>
-__global__ void __launch_bounds__(kThreads, 1) route_medium(const RouteArguments a, std::uint32_t* matrix) {
+__global__ void __launch_bounds__(kThreads, 1)
+    route_medium(const RouteArguments a, std::uint32_t* matrix, const Divisor by_words,
+                 const std::uint32_t splits) {
   extern __shared__ std::uint32_t shared[];
   __shared__ std::uint32_t warp_sums[32];
   std::uint32_t* cursor = shared;
   const auto take = [&](std::uint32_t words) { return cursor += words, cursor - words; };
   constexpr std::uint32_t kRounds = kThreads / 32 * kItems;
-  const std::uint32_t words = row_words(a.num_buckets), columns = 2 * words, V = a.num_buckets;
+  const std::uint32_t words = by_words.value, columns = 2 * words, V = a.num_buckets;
   auto* staged = reinterpret_cast<std::int32_t*>(take(kStagedExperts));
   std::uint32_t* totals = take(columns);
   const SlotLists lists{take(columns), take(kRounds * 32), take(kRounds)};
   std::uint32_t* before = lists.heads;  // after the lists are done with
 
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const std::uint32_t window = (a.num_slots + gridDim.x - 1) / gridDim.x;
-  const std::uint32_t window_begin = min(a.num_slots, window * blockIdx.x);
-  const std::uint32_t window_end = min(a.num_slots, window_begin + window);
+  const std::uint32_t window_begin = min(a.num_slots, a.shares.slots_each * blockIdx.x);
+  const std::uint32_t window_end = min(a.num_slots, window_begin + a.shares.slots_each);
   const std::uint32_t first = window_begin + warp * 32 * kItems + lane;
   const std::int32_t tokens = real_tokens(a.source);
   std::int64_t id[kItems];
@@ -63,8 +66,7 @@ __global__ void __launch_bounds__(kThreads, 1) route_medium(const RouteArguments
     lists.heads[b] = kNoNode;
     totals[b] = 0;
   }
-  const std::int64_t blocks = a.capacity / a.block_size.value, share = (blocks + gridDim.x - 1) / gridDim.x;
-  fill_share(a, min(blocks, share * blockIdx.x), min(blocks, share * (blockIdx.x + 1)));
+  fill_share(a, own_share(a));
   write_masks(a, tokens);
   __syncthreads();
 
@@ -88,20 +90,27 @@ __global__ void __launch_bounds__(kThreads, 1) route_medium(const RouteArguments
   for (std::uint32_t b = threadIdx.x; b < columns; b += kThreads) before[b] = 0;
   barrier<kCluster>();
 
-  // Sum the columns, two a word; `splits` threads share a word's rows. A block has at most 4096 slots, all
-  // blocks of a sum may have more than 65535: unpack before adding.
-  const std::uint32_t splits = max(1u, kThreads / words);
+  // Sum the columns, two a word; `splits` threads share a word's rows, kBatch loads in flight each. A block
+  // has at most 4096 slots, all blocks of a sum may have more than 65535: unpack before adding.
   for (std::uint32_t unit = threadIdx.x; unit < words * splits; unit += kThreads) {
-    const std::uint32_t split = unit / words, w = unit - split * words;
+    const std::uint32_t split = divide(unit, by_words), w = unit - split * words;
     std::uint32_t all_low = 0, all_high = 0, before_low = 0, before_high = 0;
-#pragma unroll 8
-    for (std::uint32_t row = split; row < gridDim.x; row += splits) {
-      const std::uint32_t counts = __ldcg(matrix + std::size_t{row} * words + w);
-      const std::uint32_t low = counts & 0xFFFFu, high = counts >> 16;
-      all_low += low;
-      all_high += high;
-      before_low += row < blockIdx.x ? low : 0;
-      before_high += row < blockIdx.x ? high : 0;
+    for (std::uint32_t first_row = split; first_row < gridDim.x; first_row += kBatch * splits) {
+      std::uint32_t counts[kBatch];
+#pragma unroll
+      for (std::uint32_t j = 0; j < kBatch; ++j) {
+        const std::uint32_t row = first_row + j * splits;
+        counts[j] = row < gridDim.x ? matrix[std::size_t{row} * words + w] : 0;
+      }
+#pragma unroll
+      for (std::uint32_t j = 0; j < kBatch; ++j) {
+        const std::uint32_t low = counts[j] & 0xFFFFu, high = counts[j] >> 16;
+        const bool earlier = first_row + j * splits < blockIdx.x;
+        all_low += low;
+        all_high += high;
+        before_low += earlier ? low : 0;
+        before_high += earlier ? high : 0;
+      }
     }
     atomicAdd(totals + 2 * w, all_low);
     atomicAdd(totals + 2 * w + 1, all_high);
@@ -110,8 +119,8 @@ __global__ void __launch_bounds__(kThreads, 1) route_medium(const RouteArguments
   }
   __syncthreads();
 
-  const std::uint32_t each = (columns + kThreads - 1) / kThreads | 1u;
-  const std::uint32_t begin = min(columns, threadIdx.x * each), end = min(columns, begin + each);
+  const std::uint32_t begin = min(columns, threadIdx.x * a.shares.buckets_each);
+  const std::uint32_t end = min(columns, begin + a.shares.buckets_each);
   std::uint32_t own = 0, total;
   for (std::uint32_t b = begin; b < end; ++b) own += blocks_of(a, totals[b]);
   std::uint32_t start = block_exclusive_scan(own, warp_sums, total);
@@ -155,7 +164,9 @@ cudaError_t launch(const RouteArguments& arguments, std::uint32_t blocks, void* 
   config.numAttrs = 1;
   auto* matrix =
       reinterpret_cast<std::uint32_t*>((reinterpret_cast<std::uintptr_t>(workspace) + 255) / 256 * 256);
-  return cudaLaunchKernelEx(&config, kernel, arguments, matrix);
+  const std::uint32_t words = row_words(arguments.num_buckets);
+  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, blocks, kThreads), matrix,
+                            Divisor::of(words), std::max(1u, kThreads / words));
 }
 
 }  // namespace

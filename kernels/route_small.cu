@@ -13,17 +13,6 @@
 namespace eplora::kernels {
 namespace {
 
-struct Share {
-  std::int64_t first_block, last_block;
-};
-
-__device__ Share own_share(const RouteArguments& a) {
-  const std::int64_t blocks = a.capacity / a.block_size.value;
-  const std::int64_t each = (blocks + gridDim.x - 1) / gridDim.x;
-  const std::int64_t first = min(blocks, each * blockIdx.x);
-  return {first, min(blocks, first + each)};
-}
-
 __global__ void __launch_bounds__(kMaxPairsSlots) route_pairs(const RouteArguments a) {
   __shared__ alignas(16) std::uint32_t key[kMaxPairsSlots];
   __shared__ alignas(16) std::uint32_t blocks_from[kMaxPairsSlots];  // of a bucket, at its first slot; else 0
@@ -33,7 +22,7 @@ __global__ void __launch_bounds__(kMaxPairsSlots) route_pairs(const RouteArgumen
   std::int32_t adapter[1];
   load_slots<1>(a, slot, a.num_slots, static_cast<std::uint32_t>(tokens) * a.source.cols.value, id, adapter);
   const Share share = own_share(a);
-  fill_share(a, share.first_block, share.last_block);
+  fill_share(a, share);
   write_masks(a, tokens);
 
   const std::uint32_t bucket =
@@ -91,7 +80,7 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
   const std::int32_t* table = stage_table(a.dispatch, staged);
   for (std::uint32_t b = threadIdx.x; b < a.num_buckets; b += blockDim.x) lists.heads[b] = kNoNode;
   const Share share = own_share(a);
-  fill_share(a, share.first_block, share.last_block);
+  fill_share(a, share);
   write_masks(a, tokens);
   __syncthreads();
 
@@ -105,8 +94,8 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
 
   finish_ranks<kItems>(a, bucket, 0, a.num_buckets, lists, rank);
   // An odd number of consecutive buckets a thread: no bank conflicts, one scan for any V.
-  const std::uint32_t each = (a.num_buckets + blockDim.x - 1) / blockDim.x | 1u;
-  const std::uint32_t begin = min(a.num_buckets, threadIdx.x * each), end = min(a.num_buckets, begin + each);
+  const std::uint32_t begin = min(a.num_buckets, threadIdx.x * a.shares.buckets_each);
+  const std::uint32_t end = min(a.num_buckets, begin + a.shares.buckets_each);
   std::uint32_t own = 0, total;
   for (std::uint32_t b = begin; b < end; ++b) own += blocks_of(a, list_count(lists, lists.heads[b]));
   std::uint32_t start = block_exclusive_scan(own, warp_sums, total);
@@ -145,14 +134,14 @@ cudaError_t launch_small(const RouteArguments& arguments, std::uint32_t blocks, 
             route_small<kItems>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
         error != cudaSuccess)
       return error;
-  route_small<kItems><<<blocks, threads, bytes, stream>>>(arguments);
+  route_small<kItems><<<blocks, threads, bytes, stream>>>(with_shares(arguments, blocks, threads));
   return cudaGetLastError();
 }
 
 }  // namespace
 
 cudaError_t launch_route_pairs(const RouteArguments& arguments, std::uint32_t blocks, cudaStream_t stream) {
-  route_pairs<<<blocks, kMaxPairsSlots, 0, stream>>>(arguments);
+  route_pairs<<<blocks, kMaxPairsSlots, 0, stream>>>(with_shares(arguments, blocks, kMaxPairsSlots));
   return cudaGetLastError();
 }
 

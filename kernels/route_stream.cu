@@ -5,7 +5,7 @@
 // mostly from L2).
 //
 // A tile: warp w holds 32 * kItems consecutive slots and private 16-bit counters of every bucket, so a rank
-// needs no atomics and no order between warps: match_any finds the peers, their first lane moves the counter.
+// needs no atomics and no order between warps: votes find the peers, their first lane moves the counter.
 // Then the counters become exclusive sums over warps, the totals an exclusive sum over buckets, and every
 // slot has its place in the tile.
 //
@@ -38,6 +38,19 @@ struct Chunk {
   std::uint32_t low, columns;
   __device__ bool has(std::uint32_t bucket) const { return bucket >= low && bucket - low < columns; }
 };
+
+/// The lanes with the same column as this one, among those that are inside; one vote a bit. match_any would
+/// take 12 cycles a distinct value.
+__device__ unsigned equal_lanes(bool inside, std::uint32_t column) {
+  unsigned peers = __ballot_sync(kFullWarp, inside);
+#pragma unroll
+  for (std::uint32_t bit = 0; bit < kStreamColumnBits; ++bit) {
+    const bool set = column >> bit & 1;
+    const unsigned votes = __ballot_sync(kFullWarp, set);
+    peers &= set ? votes : ~votes;
+  }
+  return peers;
+}
 
 /// Buckets of kBatch rounds of 32 slots, `step` apart.
 __device__ void batch_buckets(const RouteArguments& a, std::uint32_t first, std::uint32_t step,
@@ -82,7 +95,7 @@ __device__ std::uint32_t sort_tile(const RouteArguments& a, std::uint32_t begin,
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
       const bool inside = chunk.has(bucket[i]);
-      const unsigned peers = __match_any_sync(kFullWarp, bucket[i]);
+      const unsigned peers = equal_lanes(inside, bucket[i] - chunk.low);
       const std::uint32_t place = __popc(peers & lanes_below());
       const std::uint32_t earlier = inside ? counter[bucket[i] - chunk.low] : 0;
       __syncwarp();
@@ -147,7 +160,8 @@ __device__ void count_window(const RouteArguments& a, std::uint32_t begin, std::
       if (lane == 0 && sentinels != 0 && chunk.has(a.num_buckets))
         atomicAdd(counts + (a.num_buckets - chunk.low), static_cast<std::uint32_t>(__popc(sentinels)));
       const std::uint32_t leader = reals == 0 ? 0 : __ffs(reals) - 1;
-      const bool same = real && bucket[i] == __shfl_sync(kFullWarp, bucket[i], leader);
+      const std::uint32_t shared_bucket = __shfl_sync(kFullWarp, bucket[i], leader);
+      const bool same = real && bucket[i] == shared_bucket;
       const unsigned group = __ballot_sync(kFullWarp, same);
       if (real && (!same || lane == leader))
         atomicAdd(counts + (bucket[i] - chunk.low), same ? static_cast<std::uint32_t>(__popc(group)) : 1u);
@@ -171,14 +185,13 @@ __global__ void __launch_bounds__(kThreads, 1)
                   rest + kTile + m.stride,
                   m.stride};
   const std::uint32_t V = a.num_buckets;
-  const std::uint32_t window = (a.num_slots + gridDim.x - 1) / gridDim.x;
+  const std::uint32_t window = a.shares.slots_each;
   const std::uint32_t begin = min(std::uint64_t{a.num_slots}, std::uint64_t{window} * blockIdx.x);
   const std::uint32_t end = min(a.num_slots, begin + window);
   const bool one_tile = window <= kTile;
   const std::int32_t tokens = real_tokens(a.source);
   const std::uint32_t real_slots = static_cast<std::uint32_t>(tokens) * a.source.cols.value;
-  const std::int64_t blocks = a.capacity / a.block_size.value, share = (blocks + gridDim.x - 1) / gridDim.x;
-  fill_share(a, min(blocks, share * blockIdx.x), min(blocks, share * (blockIdx.x + 1)));
+  fill_share(a, own_share(a));
   write_masks(a, tokens);
 
   std::uint32_t carry = 0;  // blocks of output in earlier chunks
@@ -253,7 +266,7 @@ cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape
   config.stream = stream;
   config.attrs = &attribute;
   config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, arguments, matrix,
+  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, shape.blocks, kThreads), matrix,
                             static_cast<std::uint32_t>(overlay_words(shape)));
 }
 

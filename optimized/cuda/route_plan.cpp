@@ -71,12 +71,12 @@ std::vector<RoutePlan> one_barrier(RouteTier tier, const RouteSize& size, const 
 /// The largest chunk of buckets, a multiple of 8, whose shared memory fits; then the columns a block owns.
 template <typename SharedBytes>
 bool set_chunk(TwoBarrierShape& shape, std::uint32_t buckets, const DeviceInfo& device,
-               SharedBytes shared_bytes, std::size_t declared) {
+               SharedBytes shared_bytes, std::size_t declared, std::uint32_t limit) {
   const std::uint32_t all = (buckets + 1 + 7) / 8 * 8;
   for (std::uint32_t log2 = 3; (1u << log2) <= kernels::kMaxColumns; ++log2) {
     TwoBarrierShape candidate = shape;
     candidate.columns_log2 = log2;
-    candidate.chunk_buckets = std::min(all, std::min(shape.blocks << log2, 65528u));
+    candidate.chunk_buckets = std::min(all, std::min(shape.blocks << log2, limit));
     while (candidate.chunk_buckets > 8 && !fits(shared_bytes(candidate), device, declared))
       candidate.chunk_buckets -= 8;
     if (!fits(shared_bytes(candidate), device, declared)) break;
@@ -96,7 +96,8 @@ std::vector<RoutePlan> grid(const RouteSize& size, const DeviceInfo& device, std
   plan.items = items_for(ceil_div(size.num_slots, plan.blocks), kThreads);
   if (plan.items == 0 || plan.blocks > device.multiprocessors) return {};
   plan.shape = {plan.blocks, plan.items, 3, 8};
-  if (!set_chunk(plan.shape, size.num_buckets, device, kernels::route_grid_shared_bytes, kStaticSharedGrid))
+  if (!set_chunk(plan.shape, size.num_buckets, device, kernels::route_grid_shared_bytes, kStaticSharedGrid,
+                 65528))
     return {};
   plan.workspace_bytes = kernels::route_two_barrier_workspace_bytes(plan.shape);
   return {plan};
@@ -110,7 +111,8 @@ std::vector<RoutePlan> stream(const RouteSize& size, const DeviceInfo& device, s
   if (plan.blocks > std::min(device.multiprocessors, kernels::kStreamThreads)) return {};
   if (ceil_div(size.num_slots, plan.blocks) > kernels::kStreamThreads * 16) plan.items = 32;
   plan.shape = {plan.blocks, plan.items, 3, 8};
-  if (!set_chunk(plan.shape, size.num_buckets, device, kernels::route_stream_shared_bytes, kStaticShared))
+  if (!set_chunk(plan.shape, size.num_buckets, device, kernels::route_stream_shared_bytes, kStaticShared,
+                 1u << kernels::kStreamColumnBits))
     return {};
   plan.workspace_bytes = kernels::route_two_barrier_workspace_bytes(plan.shape);
   return {plan};
