@@ -72,7 +72,7 @@ Verdict wide_indices(const RemapCase& c, Backend& backend) {
 
 std::vector<PropertyDefinition> remap_properties() {
   const std::vector<Operation> needs = {Operation::remap};
-  return {
+  std::vector<PropertyDefinition> properties = {
       property({"remap", "NegativeIdsPassThroughBitForBit",
                 "every sentinel and every invalid slot comes out negative, everything else in [0, V)", "P1"},
                needs, draw_remap, closure),
@@ -91,6 +91,8 @@ std::vector<PropertyDefinition> remap_properties() {
                 "P15", 20},
                needs, draw_remap, wide_indices),
   };
+  properties.back().host_only = true;
+  return properties;
 }
 
 }  // namespace eplora::suite

@@ -26,6 +26,7 @@ struct PropertyDefinition {
   std::string_view kind;
   std::vector<Operation> needs;  ///< operations the backend must support
   bool canonical = false;        ///< compares bytes: asked only of backends in the canonical form
+  bool host_only = false;        ///< judged in host memory alone
   std::function<CasePtr(Draw&, int size, const contract::Form&)> draw;
   std::function<contract::Verdict(const Case&, Backend&)> check;
 };

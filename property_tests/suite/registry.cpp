@@ -69,6 +69,9 @@ std::optional<std::string> reason_to_skip(const PropertyDefinition& property, co
   for (const Operation operation : property.needs)
     if (!backend.supports(operation))
       return std::string(backend.name()) + " does not offer " + std::string(to_string(operation));
+  if (property.host_only && backend.memory_space() != MemorySpace::host)
+    return "judged through a sparse mapping in host memory; " + std::string(backend.name()) +
+           " computes in " + std::string(to_string(backend.memory_space())) + " memory";
   if (property.canonical && backend.form() != contract::Form{})
     return "bytes are compared only in the canonical form; " + std::string(backend.name()) + " declares " +
            contract::to_string(backend.form());

@@ -134,7 +134,6 @@ class Run final : public rc::detail::TestListener {
           case_file_text(property_, *c, backend_.name(), verdict->property + ": " + sentence, options_.seed));
       shrink_until_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                          std::chrono::duration<double>(options_.shrink_limit));
-      first_ = c;
     } else {
       ++accepted_shrinks_;
     }
@@ -190,7 +189,7 @@ class Run final : public rc::detail::TestListener {
   const RunOptions& options_;
   const Clock::time_point start_;
   int wanted_ = 0;
-  CasePtr first_, smallest_;
+  CasePtr smallest_;
   contract::Verdict violation_;
   Clock::time_point shrink_until_;
   std::string unshrunk_path_;

@@ -2,6 +2,7 @@
 // The suite's own tests: what it does with a backend that is wrong, flaky or slow to reach, what it writes
 // down, and that a case read back is the case that was written.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
