@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Slicing, one block a tile. A block finds its tensor by bisecting `first_tile`, places its tile in the
-// tensor with one 64-bit division each for line and place, and copies. Loads and stores bypass what they can
-// of the caches: every byte is touched once.
+// tensor with one 64-bit division each for line and place, and copies.
 //
-// Versions: 1 as it stands here; benchmarks/NOTES.md, "Slicing", has its rate against a device copy.
+// Versions (benchmarks/NOTES.md, "Slicing", has their rates):
+//   1 streaming hints on loads and stores of words; experts fastest staged in shared memory, an element a
+//   thread 2 no hints; experts fastest gathered in registers, a run a thread
 #include "kernels/slice_tile.cuh"
 
 namespace eplora::kernels {

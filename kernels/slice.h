@@ -27,7 +27,7 @@ enum class SliceUnit : std::uint8_t {
   word2,
   four,      ///< 4 elements of contiguous rows, converted
   element,   ///< one element, any strides, converted where the types differ
-  transpose  ///< one element, staged so that reads run along experts and writes along the slot
+  transpose  ///< one element; reads run along experts, writes along the slot
 };
 
 /// Where lines come from. Strides in bytes; a column is one unit.
@@ -57,9 +57,9 @@ struct SliceTensor {
 /// Units a thread block does.
 inline constexpr std::uint32_t kSliceThreads = 256, kSliceItems = 8,
                                kSliceTileUnits = kSliceThreads * kSliceItems;
-/// Shape of a tile of `SliceUnit::transpose`: this many places by this many columns and lines of the flat
-/// slot.
-inline constexpr std::uint32_t kTransposePlaces = 32, kTransposeElements = kSliceTileUnits / kTransposePlaces;
+/// A tile of `SliceUnit::transpose`: this many places by this many consecutive elements of each, in runs that
+/// one thread takes.
+inline constexpr std::uint32_t kTransposePlaces = 32, kTransposeElements = 512, kTransposeRun = 16;
 
 /// Descriptors in device memory; `first_tile` ascends from 0. `experts[place]` is the source's expert at a
 /// place, at least one entry.

@@ -33,10 +33,10 @@ template <class Word>
 struct WordUnit {
   using Raw = Word;
   static constexpr std::uint32_t kPlainBytes = sizeof(Word);
-  static __device__ Raw load(const void* from, ElementType) { return __ldcs(static_cast<const Word*>(from)); }
+  static __device__ Raw load(const void* from, ElementType) { return __ldg(static_cast<const Word*>(from)); }
   static __device__ void store(std::byte* slot, std::uint64_t unit, const Raw& raw, ElementType,
                                ElementType) {
-    __stcs(reinterpret_cast<Word*>(slot) + unit, raw);
+    reinterpret_cast<Word*>(slot)[unit] = raw;
   }
 };
 

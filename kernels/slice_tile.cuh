@@ -82,42 +82,62 @@ __device__ void slice_tile(const SliceTensor& t, const std::int32_t* experts, st
 }
 
 /// Sources whose experts are neighbours (PEFT's fused B, expert fastest): a warp reads one element of 32
-/// places, and writes neighbouring elements of one place.
+/// places at a time; a thread gathers a run of one place, a sector or two of it, and stores that as words.
 inline __device__ void transpose_tile(const SliceTensor& t, const std::int32_t* experts, std::uint32_t tile) {
-  __shared__ std::uint32_t staged[kTransposeElements][kTransposePlaces + 1];
   if (t.places == 0) return;
   const std::uint32_t groups = (t.places + kTransposePlaces - 1) / kTransposePlaces;
   const std::uint64_t elements = std::uint64_t{t.lines.value} * t.width.value;
-  const std::uint32_t first_place = tile % groups * kTransposePlaces;
+  const std::uint32_t place = tile % groups * kTransposePlaces + threadIdx.x % kTransposePlaces;
   const std::uint64_t first = std::uint64_t{tile / groups} * kTransposeElements;
-  if (first >= elements) return;
-  const auto places = min(kTransposePlaces, t.places - first_place);
-  const auto count = static_cast<std::uint32_t>(min(std::uint64_t{kTransposeElements}, elements - first));
+  if (first >= elements || place >= t.places) return;
   const SlicePosition at(t, first);
-  const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  constexpr std::uint32_t kWarps = kSliceThreads / 32;
+  const auto count = static_cast<std::uint32_t>(min(std::uint64_t{kTransposeElements}, elements - first));
+  const std::int64_t expert = experts[place];
+  const std::uint64_t slot_begin = place * elements + first;
+  auto* const slot = static_cast<std::byte*>(t.slot);
+  const std::uint32_t size = t.to == ElementType::f32 ? 4 : 2;
 
-  if (lane < places) {
-    const std::int64_t expert = experts[first_place + lane];
+  for (std::uint32_t begin = threadIdx.x / kTransposePlaces * kTransposeRun; begin < count;
+       begin += kSliceThreads / kTransposePlaces * kTransposeRun) {
+    std::uint32_t step = begin;
+    std::uint32_t column = advance(at.column, step, t.width);
+    std::uint32_t line = at.line + step;  // a tile ends with its place: lines do not carry
+    SliceOrigin origin(t, line, column);
+    const std::byte* from = origin.line + expert * origin.expert_stride;
+    std::uint32_t raw[kTransposeRun] = {}, second_half = 0;
 #pragma unroll
-    for (std::uint32_t i = 0; i < kTransposeElements / kWarps; ++i) {
-      const std::uint32_t element = i * kWarps + warp;
-      if (element >= count) break;
-      std::uint32_t step = element;
-      const std::uint32_t column = advance(at.column, step, t.width);
-      const SliceOrigin origin(t, at.line + step, column);  // a tile ends with its place: lines do not carry
-      const std::uint32_t raw =
-          origin.inside ? ElementUnit::load(origin.line + expert * origin.expert_stride, t.from[origin.half])
-                        : 0;
-      staged[element][lane] = convert(raw, t.from[origin.half], t.to);
+    for (std::uint32_t j = 0; j < kTransposeRun; ++j) {
+      if (begin + j >= count) break;
+      second_half |= origin.half << j;
+      if (origin.inside && column < t.valid_columns[origin.half])
+        raw[j] = ElementUnit::load(from, t.from[origin.half]);
+      from += t.source[origin.half].column_stride;
+      if (++column == t.width.value && begin + j + 1 < count) {
+        column = 0;
+        origin = SliceOrigin(t, ++line, 0);
+        from = origin.line + expert * origin.expert_stride;
+      }
+    }
+#pragma unroll
+    for (std::uint32_t j = 0; j < kTransposeRun; ++j)
+      raw[j] = convert(raw[j], t.from[second_half >> j & 1], t.to);
+    std::byte* const to = slot + (slot_begin + begin) * size;
+    if (count - begin < kTransposeRun || reinterpret_cast<std::uintptr_t>(to) % 16 != 0) {
+#pragma unroll
+      for (std::uint32_t j = 0; j < kTransposeRun; ++j)
+        if (begin + j < count) ElementUnit::store(to, j, raw[j], t.to, t.to);
+    } else if (size == 4) {
+#pragma unroll
+      for (std::uint32_t j = 0; j < kTransposeRun; j += 4)
+        reinterpret_cast<uint4*>(to)[j / 4] = make_uint4(raw[j], raw[j + 1], raw[j + 2], raw[j + 3]);
+    } else {
+#pragma unroll
+      for (std::uint32_t j = 0; j < kTransposeRun; j += 8)
+        reinterpret_cast<uint4*>(to)[j / 8] =
+            make_uint4(raw[j] | raw[j + 1] << 16, raw[j + 2] | raw[j + 3] << 16,
+                       raw[j + 4] | raw[j + 5] << 16, raw[j + 6] | raw[j + 7] << 16);
     }
   }
-  __syncthreads();
-  auto* const slot = static_cast<std::byte*>(t.slot);
-  for (std::uint32_t place = warp; place < places; place += kWarps)
-    for (std::uint32_t element = lane; element < count; element += 32)
-      ElementUnit::store(slot, (first_place + place) * elements + first + element, staged[element][place],
-                         t.to, t.to);
 }
 
 }  // namespace eplora::kernels
