@@ -37,7 +37,7 @@ skip() {  # skip NAME REASON
 
 sources() { git ls-files '*.h' '*.cpp' '*.cu' '*.cuh'; }
 check_format() { sources | xargs clang-format --dry-run --Werror; }
-build() { cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs"; }
+build() { cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs" "${@:2}"; }
 lint() { git ls-files 'reference/*.cpp' 'optimized/*.cpp' 'cli/*.cpp' | grep -v '^optimized/thrust/' |
          xargs -P "$jobs" -n 4 clang-tidy -p build --quiet --extra-arg=-Wno-unknown-warning-option; }
 unit_tests() { "$1"/eplora_unit_tests --gtest_brief=1; }
@@ -64,7 +64,7 @@ fi
 if ((quick)); then
   skip sanitizers "--quick"; skip no-cuda "--quick"
 else
-  if stage build-sanitized build asan; then
+  if stage build-sanitized build asan --target eplora_unit_tests eplora_property_tests; then
     stage asan-unit unit_tests build-asan
     stage asan-property property_tests build-asan 200
   fi
