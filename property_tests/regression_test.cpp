@@ -124,7 +124,7 @@ TEST_P(Sentinels24171, MoeTpRankIsUsedForSlicingAtTpFourEpTwo) {
   std::vector<float> A(4, 1.0F), gate_B(24), up_B(24), down_A(24), down_B(4, 1.0F);
   for (int e = 0; e < 4; ++e)
     for (int column = 0; column < 6; ++column) {
-      const auto place = static_cast<std::size_t>(e * 6 + column);
+      const int place = e * 6 + column;
       gate_B[place] = static_cast<float>(100 + e * 10 + column);
       up_B[place] = static_cast<float>(200 + e * 10 + column);
       down_A[place] = static_cast<float>(300 + e * 10 + column);

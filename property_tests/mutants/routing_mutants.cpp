@@ -105,7 +105,7 @@ struct StalePadding : Mutated<StalePadding> {
 
 /// The grid has a place for each adapter but one of them is taken by the tokens without adapter: the last
 /// adapter's blocks are never labelled.
-struct GridMaxLoras : Mutated<GridMaxLoras> {
+struct AlignMaxLoras : Mutated<AlignMaxLoras> {
   void route(const RouteProblem& p, const RouteOutput& out, const ExecutionContext& context) override {
     ReferenceBackend::route(p, out, context);
     const std::int64_t V = p.num_buckets(), of_one = p.max_loras > 0 ? V / p.max_loras : 0;
@@ -231,8 +231,8 @@ std::vector<Mutant> routing_mutants() {
                             "align leaves sorted_token_ids unwritten past the used prefix"),
       mutant<AlignOrder>("align-order", "vllm-project/vllm#52532",
                          "align orders the slots of a bucket by thread arrival"),
-      mutant<GridMaxLoras>("grid-max-loras", "vllm-project/vllm#32277",
-                           "route leaves the last adapter's blocks unlabelled"),
+      mutant<AlignMaxLoras>("align-max-loras", "vllm-project/vllm#40131",
+                            "route leaves the last adapter's blocks unlabelled"),
       mutant<DropsTokens>("xpu-drops-tokens", "vllm-project/vllm-xpu-kernels#453",
                           "align scatters only the first slot of each block; counts and labels are right"),
       mutant<TokenForSlot>("reverse-map-drop", "flashinfer-ai/flashinfer#2629",

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Slicing: an adapter cut for a rank into a slot of its buffers (contract, section 6).
-#include <cstring>
-#include <numeric>
+#include <bit>
 
 #include "optimized/guarded_run.h"
 #include "property_tests/generators/slice_cases.h"
@@ -48,7 +47,7 @@ Verdict first_difference(const std::string& law, const LoraBuffers& got, const L
     }
   }
   for (std::size_t i = 0; i < want.scales().size(); ++i)
-    if (std::memcmp(&got.scales()[i], &want.scales()[i], sizeof(float)) != 0)
+    if (std::bit_cast<std::uint32_t>(got.scales()[i]) != std::bit_cast<std::uint32_t>(want.scales()[i]))
       return Violation{law,
                        "scale[" + std::to_string(i) + "] is " + std::to_string(got.scales()[i]) +
                            ", expected " + std::to_string(want.scales()[i]),
@@ -89,6 +88,7 @@ Verdict reassembles(const SliceCase& c, Backend& backend) {
   }
   const SliceStorage storage(c, backend.layout(c.layout));
   std::vector<LoraBuffers> buffers;
+  buffers.reserve(storage.layout.places.size());
   for (std::int32_t rank = 0; rank < storage.layout.mesh.num_ranks(); ++rank)
     buffers.push_back(load(storage, rank, storage.buffers_before(rank), backend));
   return contract::p7_reassembly(storage.geometry, storage.layout, storage.adapter, c.slot, buffers);

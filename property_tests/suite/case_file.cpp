@@ -39,11 +39,13 @@ CasePtr read(const nlohmann::json& json) {
 template <class Json>
 std::string one_field_a_line(const Json& json, const std::string& indent = "") {
   if (!json.is_object() || json.empty()) return json.dump();
+  const std::string inner = indent + " ";
   std::string text = "{";
-  for (const auto& [key, field] : json.items())
-    text += (text.size() > 1 ? ",\n" : "\n") + indent + " \"" + key +
-            "\": " + one_field_a_line(field, indent + " ");
-  return text + "\n" + indent + "}";
+  for (const auto& [key, field] : json.items()) {
+    text.append(text.size() > 1 ? ",\n" : "\n").append(inner).append(1, '"').append(key).append("\": ");
+    text.append(one_field_a_line(field, inner));
+  }
+  return text.append("\n").append(indent).append("}");
 }
 
 nlohmann::json read_file(const std::filesystem::path& path) {
