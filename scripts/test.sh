@@ -53,7 +53,8 @@ stage format check_format
 if stage build build release; then
   stage unit-tests unit_tests build
   stage property-tests property_tests build "$cases"
-  grep -E '^(distribution|  )' "$logs/property-tests.log" | head -n 40
+  # What was generated, one property an operation; the log has them all.
+  grep '^distribution of .* on reference' "$logs/property-tests.log" | sort -t. -u -k1,1 | fold -s -w 110 | sed 's/^/   | /'
   stage mutants ./build/eplora mutants
   stage golden ./build/eplora compare --golden property_tests/golden --json
   stage command-line python3 property_tests/cli/command_line_test.py ./build/eplora
