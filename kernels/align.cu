@@ -26,10 +26,9 @@ Workspace split(void* workspace, std::uint32_t num_slots, std::uint32_t num_buck
 }
 
 __device__ std::uint32_t slot_bucket(const RouteArguments& a, std::uint32_t slot, std::uint32_t real_slots) {
-  std::int64_t id[1];
-  std::int32_t adapter[1];
-  load_slots<1>(a, slot, a.num_slots, real_slots, id, adapter);
-  return slot < a.num_slots ? bucket_of(a, a.dispatch.table, id[0], adapter[0], slot) : kNoBucket;
+  LoadedSlots<1> slots;
+  load_slots<1>(a, slot, 32, a.num_slots, real_slots, slots);
+  return bucket_of(a, a.dispatch.table, slots.id[0], slots.adapter[0], slot, a.num_slots);
 }
 
 __global__ void __launch_bounds__(kThreads, 1)
@@ -45,7 +44,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     return;
   }
   const std::uint32_t V = a.num_buckets;
-  const SlotLists lists{in_shared ? shared : w.heads, nodes, sentinels};
+  const SlotLists lists{in_shared ? shared : w.heads, nullptr, nodes, sentinels};
   std::uint32_t* counts = in_shared ? shared + V : w.counts;
   for (std::uint32_t b = threadIdx.x; b <= V; b += kThreads) {
     if (b < V) lists.heads[b] = kNoNode;

@@ -14,7 +14,7 @@ namespace eplora::kernels {
 
 /// Words of shared memory for the owner's tile `[blocks, 2^q + 1]` and its column totals.
 constexpr __host__ __device__ std::size_t column_words(std::uint32_t blocks, std::uint32_t columns_log2) {
-  return std::size_t{blocks} * ((1u << columns_log2) + 1) + (1u << columns_log2);
+  return std::size_t{blocks} * ((1u << columns_log2) + 1) + (2u << columns_log2);
 }
 
 /// The workspace of a two-barrier kernel.
@@ -26,8 +26,9 @@ struct ColumnMatrix {
   std::uint32_t stride, columns_log2;
 };
 
-/// `columns` in use; every thread of the block calls. `tile` is `column_words` words of shared memory.
-template <typename Count>
+/// `kSparse`: only cells whose count is not zero get a prefix. `columns` in use; every thread of the block
+/// calls. `tile` is `column_words` words of shared memory.
+template <bool kSparse, typename Count>
 __device__ void prefix_columns(const RouteArguments& a, const ColumnMatrix<Count>& m, std::uint32_t columns,
                                std::uint32_t* tile, std::uint32_t* warp_sums) {
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
@@ -35,11 +36,12 @@ __device__ void prefix_columns(const RouteArguments& a, const ColumnMatrix<Count
   const std::uint32_t low = blockIdx.x << m.columns_log2;
   const std::uint32_t width = low < columns ? min(owned, columns - low) : 0;
   std::uint32_t* totals = tile + std::size_t{rows} * pitch;
-  if (width == 0) {  // the same for all threads
+  std::uint32_t* counts_below = totals + owned;  // of all rows
+  if (width == 0) {                              // the same for all threads
     if (threadIdx.x == 0) __stcg(m.owner_size + blockIdx.x, 0u);
     return;
   }
-  constexpr std::uint32_t kBatch = 8;  // loads in flight a thread
+  constexpr std::uint32_t kBatch = 16;  // loads in flight a thread
   for (std::uint32_t first = threadIdx.x; first < rows << m.columns_log2; first += kBatch * blockDim.x) {
     std::uint32_t count[kBatch];
 #pragma unroll
@@ -73,15 +75,19 @@ __device__ void prefix_columns(const RouteArguments& a, const ColumnMatrix<Count
   const std::uint32_t blocks = threadIdx.x < width ? blocks_of(a, totals[threadIdx.x]) : 0;
   std::uint32_t size;
   const std::uint32_t start = block_exclusive_scan(blocks, warp_sums, size);
-  if (threadIdx.x < width) totals[threadIdx.x] = start * a.block_size.value;
+  if (threadIdx.x < width) {
+    counts_below[threadIdx.x] = totals[threadIdx.x];
+    totals[threadIdx.x] = start * a.block_size.value;
+  }
   if (threadIdx.x == 0) __stcg(m.owner_size + blockIdx.x, size);
   __syncthreads();
-#pragma unroll 4
   for (std::uint32_t i = threadIdx.x; i < rows << m.columns_log2; i += blockDim.x) {
     const std::uint32_t row = i >> m.columns_log2, column = i & (owned - 1);
-    if (column < width)
-      __stcg(m.prefix + std::size_t{row} * m.stride + low + column,
-             tile[row * pitch + column] + totals[column]);
+    if (column >= width) continue;
+    const std::uint32_t prefix = tile[row * pitch + column];
+    if (kSparse && prefix == (row + 1 < rows ? tile[(row + 1) * pitch + column] : counts_below[column]))
+      continue;
+    m.prefix[std::size_t{row} * m.stride + low + column] = prefix + totals[column];
   }
 }
 

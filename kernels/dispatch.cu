@@ -17,7 +17,7 @@ __global__ void dispatch_kernel(const IdSource source, const DispatchTable dispa
     std::int32_t id = -1;
     if (token < static_cast<std::uint32_t>(tokens))
       id = dispatch_id(dispatch, dispatch.table,
-                       narrow(raw_id(source, token, slot - token * source.cols.value)), slot);
+                       narrow(source, load_id(source, token, slot - token * source.cols.value)), slot);
     local_ids[slot] = id;
   }
 }

@@ -21,39 +21,60 @@ inline constexpr int kMinGroup = 4;  ///< fewer slots of a bucket in a warp push
 
 struct SlotLists {
   std::uint32_t* heads;      ///< `[buckets]`, kNoNode when empty
+  std::uint32_t* counts;     ///< `[buckets]` or null; slots of the block in every bucket but the sentinels'
   std::uint32_t* nodes;      ///< `[rounds * 32]`: next << 16 | count; node id = round * 32 + first lane
   std::uint32_t* sentinels;  ///< `[rounds]`
 };
 
-/// Words of shared memory that a block of `threads` needs beside the heads.
+/// Words of shared memory that a block of `threads` needs beside heads and counts.
 constexpr std::uint32_t list_words(std::uint32_t threads, std::uint32_t items) {
   return threads * items + threads / 32 * items;
 }
 
-/// Reads ids and adapters of the thread's slots (`first + 32 * i`); all loads are in flight before the first
-/// use.
+/// What is read of the slots `first + 32 * i` of a thread.
 template <int kItems>
-__device__ void load_slots(const RouteArguments& a, std::uint32_t first, std::uint32_t end,
-                           std::uint32_t real_slots, std::int64_t (&id)[kItems],
-                           std::int32_t (&adapter)[kItems]) {
+struct LoadedSlots {
+  RawId id[kItems];
+  std::int32_t adapter[kItems];
+  std::uint32_t token[kItems];
+  std::uint32_t opens_token = 0;  ///< bit i: the slot is its token's first column
+};
+
+/// All loads are in flight before the first use. Sentinel rows read nothing.
+template <int kItems>
+__device__ void load_slots(const RouteArguments& a, std::uint32_t first, std::uint32_t step,
+                           std::uint32_t end, std::uint32_t real_slots, LoadedSlots<kItems>& slots) {
 #pragma unroll
   for (int i = 0; i < kItems; ++i) {
-    const std::uint32_t slot = first + 32 * i;
-    id[i] = -1;
-    adapter[i] = 0;
+    const std::uint32_t slot = first + step * i;
+    const std::uint32_t token = divide(slot, a.source.cols), column = slot - token * a.source.cols.value;
+    slots.id[i] = {};
+    slots.adapter[i] = a.remap.mapping != nullptr ? -1 : 0;
+    slots.token[i] = token;
+    if (slot < end && column == 0) slots.opens_token |= 1u << i;
     if (slot < end && slot < real_slots) {
-      const std::uint32_t token = divide(slot, a.source.cols);
-      id[i] = raw_id(a.source, token, slot - token * a.source.cols.value);
-      if (a.remap.mapping != nullptr) adapter[i] = __ldg(a.remap.mapping + token);
+      slots.id[i] = load_id(a.source, token, column);
+      if (a.remap.mapping != nullptr) slots.adapter[i] = __ldg(a.remap.mapping + token);
     }
   }
 }
 
-/// The bucket of a slot whose id and adapter are at hand: [0, V), V for a sentinel, kNoBucket for a dropped
-/// one.
+/// The masks of the tokens whose first column is among the slots; a sentinel row has adapter -1, so its mask
+/// is 0.
+template <int kItems>
+__device__ void write_masks(const RouteArguments& a, const LoadedSlots<kItems>& slots) {
+  if (a.token_lora_mask == nullptr) return;
+#pragma unroll
+  for (int i = 0; i < kItems; ++i)
+    if (slots.opens_token >> i & 1) a.token_lora_mask[slots.token[i]] = lora_mask(a.remap, slots.adapter[i]);
+}
+
+/// The bucket of a slot: [0, V), V for a sentinel, kNoBucket for a dropped one or none (`slot >= end`).
 inline __device__ std::uint32_t bucket_of(const RouteArguments& a, const std::int32_t* table,
-                                          std::int64_t raw, std::int32_t adapter, std::uint32_t slot) {
-  std::int32_t id = narrow(raw);
+                                          const RawId& raw, std::int32_t adapter, std::uint32_t slot,
+                                          std::uint32_t end) {
+  if (slot >= end) return kNoBucket;
+  std::int32_t id = narrow(a.source, raw);
   if (a.dispatch.table != nullptr) id = dispatch_id(a.dispatch, table, id, slot);
   id = virtual_id(a.remap, id, adapter);
   if (id >= 0) return static_cast<std::uint32_t>(id);
@@ -94,6 +115,7 @@ __device__ void push_nodes(const RouteArguments& a, const std::uint32_t (&bucket
     if (real && place == 0) {
       const std::uint32_t next = atomicExch(lists.heads + (bucket[i] - low), node);
       lists.nodes[node] = next << 16 | count;
+      if (lists.counts != nullptr) atomicAdd(lists.counts + (bucket[i] - low), count);
     }
   }
 }
@@ -131,17 +153,6 @@ __device__ void finish_ranks(const RouteArguments& a, const std::uint32_t (&buck
   }
 }
 
-/// How many of the block's slots are in the bucket whose list starts at `node`.
-inline __device__ std::uint32_t list_count(const SlotLists& lists, std::uint32_t node) {
-  std::uint32_t count = 0;
-  while (node != kNoNode) {
-    const std::uint32_t entry = lists.nodes[node];
-    count += entry & 0xFFFFu;
-    node = entry >> 16;
-  }
-  return count;
-}
-
 /// Sentinels among the block's slots; the answer stands in every lane.
 inline __device__ std::uint32_t sentinel_count(const SlotLists& lists, std::uint32_t rounds) {
   std::uint32_t count = 0;
@@ -177,23 +188,27 @@ inline __device__ void fill_share(const RouteArguments& a, const Share& share) {
   fill_range(a.expert_ids, share.first_block, share.last_block, -1, threadIdx.x, blockDim.x);
 }
 
-inline __device__ void write_masks(const RouteArguments& a, std::int32_t tokens) {
-  if (a.token_lora_mask == nullptr) return;
-  const auto rows = static_cast<std::uint32_t>(a.source.num_rows), real = static_cast<std::uint32_t>(tokens);
-  for (std::uint32_t t = blockIdx.x * blockDim.x + threadIdx.x; t < rows; t += gridDim.x * blockDim.x)
-    a.token_lora_mask[t] = t < real ? lora_mask(a.remap, __ldg(a.remap.mapping + t)) : 0;
-}
+/// A small dispatch table is copied into shared memory, in two steps so that the read is in flight while
+/// other things are done; it may be used after the caller's next barrier. A large one is read where it is.
+struct StagedTable {
+  std::int32_t* staged;
+  std::int32_t own = -1;
+  bool used = false;
 
-/// Copies a small table into shared memory (visible after the caller's next barrier); a large one is read
-/// where it is.
-inline __device__ const std::int32_t* stage_table(const DispatchTable& d, std::int32_t* staged) {
-  if (d.table == nullptr || d.offsets != nullptr || d.num_experts > static_cast<std::int32_t>(kStagedExperts))
-    return d.table;
-  for (std::int32_t e = static_cast<std::int32_t>(threadIdx.x); e < d.num_experts;
-       e += static_cast<std::int32_t>(blockDim.x))
-    staged[e] = __ldg(d.table + e);
-  return staged;
-}
+  __device__ StagedTable(const DispatchTable& d, std::int32_t* memory) : staged(memory) {
+    used = d.table != nullptr && d.offsets == nullptr &&
+           d.num_experts <= static_cast<std::int32_t>(kStagedExperts);
+    if (used && static_cast<std::int32_t>(threadIdx.x) < d.num_experts) own = __ldg(d.table + threadIdx.x);
+  }
+  __device__ const std::int32_t* store(const DispatchTable& d) const {
+    if (!used) return d.table;
+    const auto experts = static_cast<std::uint32_t>(d.num_experts);
+    if (threadIdx.x < experts) staged[threadIdx.x] = own;
+    for (std::uint32_t e = threadIdx.x + blockDim.x; e < experts; e += blockDim.x)
+      staged[e] = __ldg(d.table + e);
+    return staged;
+  }
+};
 
 inline __device__ std::uint32_t blocks_of(const RouteArguments& a, std::uint32_t count) {
   // count <= n < 2^31 and B < 2^31, so count + B - 1 fits in 32 bits but not always below 2^31.

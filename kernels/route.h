@@ -48,15 +48,15 @@ struct RouteArguments {
   } shares;
 };
 
-/// `arguments` with the shares of `blocks` thread blocks of `threads` threads.
-inline RouteArguments with_shares(RouteArguments arguments, std::uint32_t blocks, std::uint32_t threads) {
+/// `arguments` with the shares of `blocks` thread blocks of `threads` threads that scan `buckets` buckets.
+inline RouteArguments with_shares(RouteArguments arguments, std::uint32_t blocks, std::uint32_t threads,
+                                  std::uint32_t buckets) {
   const auto ceil_div = [](std::uint64_t a, std::uint64_t b) {
     return static_cast<std::uint32_t>((a + b - 1) / b);
   };
   const auto output_blocks = static_cast<std::uint64_t>(arguments.capacity) / arguments.block_size.value;
   arguments.shares = {static_cast<std::uint32_t>(output_blocks), ceil_div(output_blocks, blocks),
-                      ceil_div(arguments.num_slots, blocks),
-                      ceil_div(arguments.num_buckets + 1u, threads) | 1u};
+                      ceil_div(arguments.num_slots, blocks), ceil_div(buckets, threads) | 1u};
   return arguments;
 }
 

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   __shared__ std::uint32_t owner_start[kThreads];
   __shared__ std::int32_t staged[kStagedExperts];
   constexpr std::uint32_t kRounds = kThreads / 32 * kItems;
-  const SlotLists lists{shared, shared + chunk, shared + chunk + kRounds * 32};
+  const SlotLists lists{shared, shared + chunk, shared + 2 * chunk, shared + 2 * chunk + kRounds * 32};
   const std::uint32_t V = a.num_buckets;
 
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -32,39 +32,39 @@ __global__ void __launch_bounds__(kThreads, 1)
   const std::uint32_t window_end = min(a.num_slots, window_begin + a.shares.slots_each);
   const std::uint32_t first = window_begin + warp * 32 * kItems + lane;
   const std::int32_t tokens = real_tokens(a.source);
-  std::int64_t id[kItems];
-  std::int32_t adapter[kItems];
-  load_slots<kItems>(a, first, window_end, static_cast<std::uint32_t>(tokens) * a.source.cols.value, id,
-                     adapter);
-  const std::int32_t* table = stage_table(a.dispatch, staged);
+  LoadedSlots<kItems> slots;
+  load_slots<kItems>(a, first, 32, window_end, static_cast<std::uint32_t>(tokens) * a.source.cols.value,
+                     slots);
+  const StagedTable staging(a.dispatch, staged);
   fill_share(a, own_share(a));
-  write_masks(a, tokens);
+  const std::int32_t* table = staging.store(a.dispatch);
   __syncthreads();
   std::uint32_t bucket[kItems], rank[kItems];
 #pragma unroll
   for (int i = 0; i < kItems; ++i)
-    bucket[i] =
-        first + 32 * i < window_end ? bucket_of(a, table, id[i], adapter[i], first + 32 * i) : kNoBucket;
+    bucket[i] = bucket_of(a, table, slots.id[i], slots.adapter[i], first + 32 * i, window_end);
 
   std::uint32_t carry = 0;  // blocks of output in earlier chunks
   for (std::uint32_t low = 0; low <= V; low += chunk) {
     const std::uint32_t columns = min(chunk, V + 1 - low);
-    for (std::uint32_t b = threadIdx.x; b < columns; b += kThreads) lists.heads[b] = kNoNode;
+    for (std::uint32_t b = threadIdx.x; b < chunk; b += kThreads) {
+      lists.heads[b] = kNoNode;
+      lists.counts[b] = 0;
+    }
     __syncthreads();
     push_nodes<kItems>(a, bucket, low, low + columns, lists, rank);
     __syncthreads();
-    finish_ranks<kItems>(a, bucket, low, low + columns, lists, rank);
     const std::uint32_t sentinels = a.keep_sentinels ? sentinel_count(lists, kRounds) : 0;
+    // The stride is a multiple of 8: two counts are one aligned word.
+    auto* row = reinterpret_cast<std::uint32_t*>(m.counts + std::size_t{blockIdx.x} * m.stride);
     for (std::uint32_t w = threadIdx.x; 2 * w < columns; w += kThreads) {
-      const auto count = [&](std::uint32_t b) {
-        return b >= columns ? 0 : low + b == V ? sentinels : list_count(lists, lists.heads[b]);
-      };
-      // The stride is a multiple of 8: two counts are one aligned word.
-      __stcg(reinterpret_cast<std::uint32_t*>(m.counts + std::size_t{blockIdx.x} * m.stride) + w,
-             count(2 * w + 1) << 16 | count(2 * w));
+      const std::uint32_t first_count = low + 2 * w == V ? sentinels : lists.counts[2 * w];
+      const std::uint32_t second_count = low + 2 * w + 1 == V ? sentinels : lists.counts[2 * w + 1];
+      row[w] = second_count << 16 | first_count;
     }
+    finish_ranks<kItems>(a, bucket, low, low + columns, lists, rank);
     cooperative_groups::this_grid().sync();
-    prefix_columns(a, m, columns, shared, warp_sums[0]);
+    prefix_columns<true>(a, m, columns, shared, warp_sums[0]);
     cooperative_groups::this_grid().sync();
     std::uint32_t prefix[kItems];
 #pragma unroll
@@ -80,6 +80,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                    bucket[i]);
     carry += total;
   }
+  write_masks<kItems>(a, slots);
   if (blockIdx.x == 0 && threadIdx.x == 0)
     *a.num_tokens_post_padded = static_cast<std::int32_t>(carry * a.block_size.value);
 }
@@ -111,14 +112,15 @@ cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape
   config.stream = stream;
   config.attrs = &attribute;
   config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, shape.blocks, kThreads), matrix,
+  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, shape.blocks, kThreads, 0), matrix,
                             shape.chunk_buckets);
 }
 
 }  // namespace
 
 std::size_t route_grid_shared_bytes(const TwoBarrierShape& shape) {
-  const std::size_t lists = shape.chunk_buckets + std::size_t{list_words(kThreads, shape.items)};
+  const std::size_t lists =
+      2 * std::size_t{shape.chunk_buckets} + std::size_t{list_words(kThreads, shape.items)};
   return sizeof(std::uint32_t) * std::max(lists, column_words(shape.blocks, shape.columns_log2));
 }
 

@@ -18,11 +18,10 @@
 namespace eplora::kernels {
 namespace {
 
-constexpr std::uint32_t kThreads = 1024, kBatch = 8;
+constexpr std::uint32_t kThreads = 1024, kBatch = 6;
 
-constexpr __host__ __device__ std::uint32_t row_words(std::uint32_t buckets) {
-  return (buckets + 1 + 1) / 2;
-}  // two counts a word
+/// 16-byte vectors of 8 counts in a row of the matrix.
+constexpr std::uint32_t row_vectors(std::uint32_t buckets) { return (buckets + 1 + 7) / 8; }
 
 template <bool kCluster>
 __device__ void barrier() {
@@ -39,101 +38,107 @@ __device__ void barrier() {
 
 template <int kItems, bool kCluster>
 __global__ void __launch_bounds__(kThreads, 1)
-    route_medium(const RouteArguments a, std::uint32_t* matrix, const Divisor by_words,
+    route_medium(const RouteArguments a, uint4* matrix, const Divisor by_vectors,
                  const std::uint32_t splits) {
   extern __shared__ std::uint32_t shared[];
   __shared__ std::uint32_t warp_sums[32];
   std::uint32_t* cursor = shared;
   const auto take = [&](std::uint32_t words) { return cursor += words, cursor - words; };
   constexpr std::uint32_t kRounds = kThreads / 32 * kItems;
-  const std::uint32_t words = by_words.value, columns = 2 * words, V = a.num_buckets;
+  const std::uint32_t vectors = by_vectors.value, columns = 8 * vectors, V = a.num_buckets;
   auto* staged = reinterpret_cast<std::int32_t*>(take(kStagedExperts));
-  std::uint32_t* totals = take(columns);
-  const SlotLists lists{take(columns), take(kRounds * 32), take(kRounds)};
-  std::uint32_t* before = lists.heads;  // after the lists are done with
+  const SlotLists lists{take(columns), take(columns), take(kRounds * 32), take(kRounds)};
+  // After the lists are done with: bucket b of the sums stands at b % 8 * vectors + b / 8, free of bank
+  // conflicts.
+  std::uint32_t *before = lists.heads, *totals = lists.counts;
+  const auto at = [&](std::uint32_t b) { return (b & 7) * vectors + (b >> 3); };
 
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const std::uint32_t window_begin = min(a.num_slots, a.shares.slots_each * blockIdx.x);
   const std::uint32_t window_end = min(a.num_slots, window_begin + a.shares.slots_each);
   const std::uint32_t first = window_begin + warp * 32 * kItems + lane;
   const std::int32_t tokens = real_tokens(a.source);
-  std::int64_t id[kItems];
-  std::int32_t adapter[kItems];
-  load_slots<kItems>(a, first, window_end, static_cast<std::uint32_t>(tokens) * a.source.cols.value, id,
-                     adapter);
-  const std::int32_t* table = stage_table(a.dispatch, staged);
+  LoadedSlots<kItems> slots;
+  load_slots<kItems>(a, first, 32, window_end, static_cast<std::uint32_t>(tokens) * a.source.cols.value,
+                     slots);
+  const StagedTable staging(a.dispatch, staged);
   for (std::uint32_t b = threadIdx.x; b < columns; b += kThreads) {
     lists.heads[b] = kNoNode;
-    totals[b] = 0;
+    lists.counts[b] = 0;
   }
   fill_share(a, own_share(a));
-  write_masks(a, tokens);
+  const std::int32_t* table = staging.store(a.dispatch);
   __syncthreads();
 
   std::uint32_t bucket[kItems], rank[kItems];
 #pragma unroll
   for (int i = 0; i < kItems; ++i)
-    bucket[i] =
-        first + 32 * i < window_end ? bucket_of(a, table, id[i], adapter[i], first + 32 * i) : kNoBucket;
+    bucket[i] = bucket_of(a, table, slots.id[i], slots.adapter[i], first + 32 * i, window_end);
   push_nodes<kItems>(a, bucket, 0, V, lists, rank);
   __syncthreads();
-  finish_ranks<kItems>(a, bucket, 0, V, lists, rank);
   const std::uint32_t sentinels = a.keep_sentinels ? sentinel_count(lists, kRounds) : 0;
-  for (std::uint32_t w = threadIdx.x; w < words; w += kThreads) {
-    const std::uint32_t low = 2 * w < V ? list_count(lists, lists.heads[2 * w]) : sentinels;
-    const std::uint32_t high = 2 * w + 1 < V    ? list_count(lists, lists.heads[2 * w + 1])
-                               : 2 * w + 1 == V ? sentinels
-                                                : 0;
-    __stcg(matrix + std::size_t{blockIdx.x} * words + w, high << 16 | low);
+  auto* row = reinterpret_cast<std::uint32_t*>(matrix + std::size_t{blockIdx.x} * vectors);
+  for (std::uint32_t w = threadIdx.x; w < columns / 2; w += kThreads) {
+    const std::uint32_t low = 2 * w == V ? sentinels : lists.counts[2 * w];
+    const std::uint32_t high = 2 * w + 1 == V ? sentinels : lists.counts[2 * w + 1];
+    row[w] = high << 16 | low;
   }
+  finish_ranks<kItems>(a, bucket, 0, V, lists, rank);
   __syncthreads();
-  for (std::uint32_t b = threadIdx.x; b < columns; b += kThreads) before[b] = 0;
+  for (std::uint32_t b = threadIdx.x; b < columns; b += kThreads) before[b] = totals[b] = 0;
   barrier<kCluster>();
 
-  // Sum the columns, two a word; `splits` threads share a word's rows, kBatch loads in flight each. A block
-  // has at most 4096 slots, all blocks of a sum may have more than 65535: unpack before adding.
-  for (std::uint32_t unit = threadIdx.x; unit < words * splits; unit += kThreads) {
-    const std::uint32_t split = divide(unit, by_words), w = unit - split * words;
-    std::uint32_t all_low = 0, all_high = 0, before_low = 0, before_high = 0;
+  // Sum the columns, eight a vector; `splits` threads share a vector's rows, kBatch loads in flight each.
+  // Every block starts with its own row, so that not all want the same one. A block has at most 4096 slots,
+  // all blocks of a sum may have more than 65535: unpack before adding.
+  for (std::uint32_t unit = threadIdx.x; unit < vectors * splits; unit += kThreads) {
+    const std::uint32_t split = divide(unit, by_vectors), v = unit - split * vectors;
+    std::uint32_t all[8] = {}, earlier[8] = {};
     for (std::uint32_t first_row = split; first_row < gridDim.x; first_row += kBatch * splits) {
-      std::uint32_t counts[kBatch];
+      uint4 counts[kBatch];
 #pragma unroll
       for (std::uint32_t j = 0; j < kBatch; ++j) {
-        const std::uint32_t row = first_row + j * splits;
-        counts[j] = row < gridDim.x ? matrix[std::size_t{row} * words + w] : 0;
+        const std::uint32_t turn = first_row + j * splits, other = turn + blockIdx.x;
+        counts[j] = make_uint4(0, 0, 0, 0);
+        if (turn < gridDim.x)
+          counts[j] = matrix[std::size_t{other < gridDim.x ? other : other - gridDim.x} * vectors + v];
       }
 #pragma unroll
       for (std::uint32_t j = 0; j < kBatch; ++j) {
-        const std::uint32_t low = counts[j] & 0xFFFFu, high = counts[j] >> 16;
-        const bool earlier = first_row + j * splits < blockIdx.x;
-        all_low += low;
-        all_high += high;
-        before_low += earlier ? low : 0;
-        before_high += earlier ? high : 0;
+        const bool is_earlier = first_row + j * splits + blockIdx.x >= gridDim.x;
+        const std::uint32_t pairs[4] = {counts[j].x, counts[j].y, counts[j].z, counts[j].w};
+#pragma unroll
+        for (std::uint32_t q = 0; q < 8; ++q) {
+          const std::uint32_t count = q % 2 == 0 ? pairs[q / 2] & 0xFFFFu : pairs[q / 2] >> 16;
+          all[q] += count;
+          earlier[q] += is_earlier ? count : 0;
+        }
       }
     }
-    atomicAdd(totals + 2 * w, all_low);
-    atomicAdd(totals + 2 * w + 1, all_high);
-    atomicAdd(before + 2 * w, before_low);
-    atomicAdd(before + 2 * w + 1, before_high);
+#pragma unroll
+    for (std::uint32_t q = 0; q < 8; ++q) {
+      atomicAdd(totals + q * vectors + v, all[q]);
+      atomicAdd(before + q * vectors + v, earlier[q]);
+    }
   }
   __syncthreads();
 
   const std::uint32_t begin = min(columns, threadIdx.x * a.shares.buckets_each);
   const std::uint32_t end = min(columns, begin + a.shares.buckets_each);
   std::uint32_t own = 0, total;
-  for (std::uint32_t b = begin; b < end; ++b) own += blocks_of(a, totals[b]);
+  for (std::uint32_t b = begin; b < end; ++b) own += blocks_of(a, totals[at(b)]);
   std::uint32_t start = block_exclusive_scan(own, warp_sums, total);
   for (std::uint32_t b = begin; b < end; ++b) {
-    before[b] += start * a.block_size.value;
-    start += blocks_of(a, totals[b]);
+    before[at(b)] += start * a.block_size.value;
+    start += blocks_of(a, totals[at(b)]);
   }
   if (blockIdx.x == 0 && threadIdx.x == 0)
     *a.num_tokens_post_padded = static_cast<std::int32_t>(total * a.block_size.value);
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < kItems; ++i)
-    if (bucket[i] != kNoBucket) place_slot(a, before[bucket[i]] + rank[i], first + 32 * i, bucket[i]);
+    if (bucket[i] != kNoBucket) place_slot(a, before[at(bucket[i])] + rank[i], first + 32 * i, bucket[i]);
+  write_masks<kItems>(a, slots);
 }
 
 template <int kItems, bool kCluster>
@@ -162,22 +167,21 @@ cudaError_t launch(const RouteArguments& arguments, std::uint32_t blocks, void* 
   config.stream = stream;
   config.attrs = &attribute;
   config.numAttrs = 1;
-  auto* matrix =
-      reinterpret_cast<std::uint32_t*>((reinterpret_cast<std::uintptr_t>(workspace) + 255) / 256 * 256);
-  const std::uint32_t words = row_words(arguments.num_buckets);
-  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, blocks, kThreads), matrix,
-                            Divisor::of(words), std::max(1u, kThreads / words));
+  auto* matrix = reinterpret_cast<uint4*>((reinterpret_cast<std::uintptr_t>(workspace) + 255) / 256 * 256);
+  const std::uint32_t vectors = row_vectors(arguments.num_buckets);
+  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, blocks, kThreads, 8 * vectors), matrix,
+                            Divisor::of(vectors), std::clamp(kThreads / vectors, 1u, blocks));
 }
 
 }  // namespace
 
 std::size_t route_medium_shared_bytes(std::uint32_t buckets, std::uint32_t items) {
   return sizeof(std::uint32_t) *
-         (kStagedExperts + 4 * std::size_t{row_words(buckets)} + list_words(kThreads, items));
+         (kStagedExperts + 16 * std::size_t{row_vectors(buckets)} + list_words(kThreads, items));
 }
 
 std::size_t route_medium_workspace_bytes(std::uint32_t buckets, std::uint32_t blocks) {
-  return 256 + sizeof(std::uint32_t) * std::size_t{row_words(buckets)} * blocks;
+  return 256 + sizeof(uint4) * std::size_t{row_vectors(buckets)} * blocks;
 }
 
 cudaError_t launch_route_medium(const RouteArguments& arguments, std::uint32_t blocks, std::uint32_t items,

@@ -18,15 +18,13 @@ __global__ void __launch_bounds__(kMaxPairsSlots) route_pairs(const RouteArgumen
   __shared__ alignas(16) std::uint32_t blocks_from[kMaxPairsSlots];  // of a bucket, at its first slot; else 0
   const std::uint32_t slot = threadIdx.x, padded = (a.num_slots + 3) / 4 * 4;
   const std::int32_t tokens = real_tokens(a.source);
-  std::int64_t id[1];
-  std::int32_t adapter[1];
-  load_slots<1>(a, slot, a.num_slots, static_cast<std::uint32_t>(tokens) * a.source.cols.value, id, adapter);
+  LoadedSlots<1> slots;
+  load_slots<1>(a, slot, 32, a.num_slots, static_cast<std::uint32_t>(tokens) * a.source.cols.value, slots);
   const Share share = own_share(a);
   fill_share(a, share);
-  write_masks(a, tokens);
 
   const std::uint32_t bucket =
-      slot < a.num_slots ? bucket_of(a, a.dispatch.table, id[0], adapter[0], slot) : kNoBucket;
+      bucket_of(a, a.dispatch.table, slots.id[0], slots.adapter[0], slot, a.num_slots);
   key[slot] = bucket;
   __syncthreads();
 
@@ -58,6 +56,7 @@ __global__ void __launch_bounds__(kMaxPairsSlots) route_pairs(const RouteArgumen
   if (bucket != kNoBucket && position >= share.first_block * a.block_size.value &&
       position < share.last_block * a.block_size.value)
     place_slot(a, position, slot, bucket);
+  if (blockIdx.x == 0) write_masks<1>(a, slots);
 }
 
 template <int kItems>
@@ -68,27 +67,28 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
   const auto take = [&](std::uint32_t words) { return cursor += words, cursor - words; };
   const std::uint32_t rounds = blockDim.x / 32 * kItems;
   auto* staged = reinterpret_cast<std::int32_t*>(take(kStagedExperts));
-  const SlotLists lists{take(a.num_buckets), take(rounds * 32), take(rounds)};
+  const SlotLists lists{take(a.num_buckets), take(a.num_buckets), take(rounds * 32), take(rounds)};
 
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const std::uint32_t first = warp * 32 * kItems + lane;
   const std::int32_t tokens = real_tokens(a.source);
-  std::int64_t id[kItems];
-  std::int32_t adapter[kItems];
-  load_slots<kItems>(a, first, a.num_slots, static_cast<std::uint32_t>(tokens) * a.source.cols.value, id,
-                     adapter);
-  const std::int32_t* table = stage_table(a.dispatch, staged);
-  for (std::uint32_t b = threadIdx.x; b < a.num_buckets; b += blockDim.x) lists.heads[b] = kNoNode;
+  LoadedSlots<kItems> slots;
+  load_slots<kItems>(a, first, 32, a.num_slots, static_cast<std::uint32_t>(tokens) * a.source.cols.value,
+                     slots);
+  const StagedTable staging(a.dispatch, staged);
+  for (std::uint32_t b = threadIdx.x; b < a.num_buckets; b += blockDim.x) {
+    lists.heads[b] = kNoNode;
+    lists.counts[b] = 0;
+  }
   const Share share = own_share(a);
   fill_share(a, share);
-  write_masks(a, tokens);
+  const std::int32_t* table = staging.store(a.dispatch);
   __syncthreads();
 
   std::uint32_t bucket[kItems], rank[kItems];
 #pragma unroll
   for (int i = 0; i < kItems; ++i)
-    bucket[i] =
-        first + 32 * i < a.num_slots ? bucket_of(a, table, id[i], adapter[i], first + 32 * i) : kNoBucket;
+    bucket[i] = bucket_of(a, table, slots.id[i], slots.adapter[i], first + 32 * i, a.num_slots);
   push_nodes<kItems>(a, bucket, 0, a.num_buckets, lists, rank);
   __syncthreads();
 
@@ -97,11 +97,11 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
   const std::uint32_t begin = min(a.num_buckets, threadIdx.x * a.shares.buckets_each);
   const std::uint32_t end = min(a.num_buckets, begin + a.shares.buckets_each);
   std::uint32_t own = 0, total;
-  for (std::uint32_t b = begin; b < end; ++b) own += blocks_of(a, list_count(lists, lists.heads[b]));
+  for (std::uint32_t b = begin; b < end; ++b) own += blocks_of(a, lists.counts[b]);
   std::uint32_t start = block_exclusive_scan(own, warp_sums, total);
   // From here on a head holds where its bucket starts; every rank was read before the scan's barrier.
   for (std::uint32_t b = begin; b < end; ++b) {
-    const std::uint32_t blocks = blocks_of(a, list_count(lists, lists.heads[b]));
+    const std::uint32_t blocks = blocks_of(a, lists.counts[b]);
     lists.heads[b] = start * a.block_size.value;
     start += blocks;
   }
@@ -117,6 +117,7 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
         position < share.last_block * a.block_size.value)
       place_slot(a, position, first + 32 * i, bucket[i]);
   }
+  if (blockIdx.x == 0) write_masks<kItems>(a, slots);
   if (blockIdx.x == 0 && warp == 0) {
     const std::uint32_t sentinels = a.keep_sentinels ? sentinel_count(lists, rounds) : 0;
     if (lane == 0)
@@ -134,19 +135,20 @@ cudaError_t launch_small(const RouteArguments& arguments, std::uint32_t blocks, 
             route_small<kItems>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
         error != cudaSuccess)
       return error;
-  route_small<kItems><<<blocks, threads, bytes, stream>>>(with_shares(arguments, blocks, threads));
+  route_small<kItems>
+      <<<blocks, threads, bytes, stream>>>(with_shares(arguments, blocks, threads, arguments.num_buckets));
   return cudaGetLastError();
 }
 
 }  // namespace
 
 cudaError_t launch_route_pairs(const RouteArguments& arguments, std::uint32_t blocks, cudaStream_t stream) {
-  route_pairs<<<blocks, kMaxPairsSlots, 0, stream>>>(with_shares(arguments, blocks, kMaxPairsSlots));
+  route_pairs<<<blocks, kMaxPairsSlots, 0, stream>>>(with_shares(arguments, blocks, kMaxPairsSlots, 0));
   return cudaGetLastError();
 }
 
 std::size_t route_small_shared_bytes(std::uint32_t buckets, std::uint32_t threads, std::uint32_t items) {
-  return sizeof(std::uint32_t) * (kStagedExperts + std::size_t{buckets} + list_words(threads, items));
+  return sizeof(std::uint32_t) * (kStagedExperts + 2 * std::size_t{buckets} + list_words(threads, items));
 }
 
 cudaError_t launch_route_small(const RouteArguments& arguments, std::uint32_t blocks, std::uint32_t threads,

@@ -52,32 +52,22 @@ __device__ unsigned equal_lanes(bool inside, std::uint32_t column) {
   return peers;
 }
 
-/// Buckets of kBatch rounds of 32 slots, `step` apart.
+/// Buckets of kBatch rounds of 32 slots, `step` apart; also the masks of their tokens, if asked.
 __device__ void batch_buckets(const RouteArguments& a, std::uint32_t first, std::uint32_t step,
-                              std::uint32_t end, std::uint32_t real_slots, std::uint32_t (&bucket)[kBatch]) {
-  std::int32_t id[kBatch], adapter[kBatch];
+                              std::uint32_t end, std::uint32_t real_slots, bool masks,
+                              std::uint32_t (&bucket)[kBatch]) {
+  LoadedSlots<kBatch> slots;
+  load_slots<kBatch>(a, first, step, end, real_slots, slots);
+  if (masks) write_masks<kBatch>(a, slots);
 #pragma unroll
-  for (int i = 0; i < kBatch; ++i) {
-    const std::uint32_t slot = first + step * i;
-    id[i] = -1;
-    adapter[i] = 0;
-    if (slot < end && slot < real_slots) {
-      const std::uint32_t token = divide(slot, a.source.cols);
-      id[i] = narrow(raw_id(a.source, token, slot - token * a.source.cols.value));
-      if (a.remap.mapping != nullptr) adapter[i] = __ldg(a.remap.mapping + token);
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < kBatch; ++i) {
-    const std::uint32_t slot = first + step * i;
-    bucket[i] = slot < end ? bucket_of(a, a.dispatch.table, id[i], adapter[i], slot) : kNoBucket;
-  }
+  for (int i = 0; i < kBatch; ++i)
+    bucket[i] = bucket_of(a, a.dispatch.table, slots.id[i], slots.adapter[i], first + step * i, end);
 }
 
 /// Sorts slots [begin, end), at most kThreads * kItems, into `order`; returns how many are in the chunk.
 template <int kItems>
 __device__ std::uint32_t sort_tile(const RouteArguments& a, std::uint32_t begin, std::uint32_t end,
-                                   std::uint32_t real_slots, const Chunk& chunk, const Tile& tile,
+                                   std::uint32_t real_slots, const Chunk& chunk, bool masks, const Tile& tile,
                                    std::uint32_t* warp_sums) {
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const std::uint32_t words = tile.stride / 2;
@@ -91,7 +81,7 @@ __device__ std::uint32_t sort_tile(const RouteArguments& a, std::uint32_t begin,
 #pragma unroll
   for (int batch = 0; batch < kItems; batch += kBatch) {
     std::uint32_t bucket[kBatch];
-    batch_buckets(a, first + 32 * batch, 32, end, real_slots, bucket);
+    batch_buckets(a, first + 32 * batch, 32, end, real_slots, masks, bucket);
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
       const bool inside = chunk.has(bucket[i]);
@@ -147,12 +137,14 @@ __device__ std::uint32_t sort_tile(const RouteArguments& a, std::uint32_t begin,
 /// How many slots of the window are in every bucket of the chunk. Lanes that agree with the first add once
 /// together.
 __device__ void count_window(const RouteArguments& a, std::uint32_t begin, std::uint32_t end,
-                             std::uint32_t real_slots, const Chunk& chunk, std::uint32_t* counts) {
+                             std::uint32_t real_slots, const Chunk& chunk, bool masks,
+                             std::uint32_t* counts) {
   const unsigned lane = threadIdx.x & 31;
   for (std::uint64_t base = begin; base < end;
        base += kThreads * kBatch) {  // the same rounds for all threads
     std::uint32_t bucket[kBatch];
-    batch_buckets(a, static_cast<std::uint32_t>(base) + threadIdx.x, kThreads, end, real_slots, bucket);
+    batch_buckets(a, static_cast<std::uint32_t>(base) + threadIdx.x, kThreads, end, real_slots, masks,
+                  bucket);
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
       const bool sentinel = bucket[i] == a.num_buckets, real = chunk.has(bucket[i]) && !sentinel;
@@ -192,7 +184,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   const std::int32_t tokens = real_tokens(a.source);
   const std::uint32_t real_slots = static_cast<std::uint32_t>(tokens) * a.source.cols.value;
   fill_share(a, own_share(a));
-  write_masks(a, tokens);
 
   std::uint32_t carry = 0;  // blocks of output in earlier chunks
   for (std::uint32_t low = 0; low <= V; low += m.stride) {
@@ -200,19 +191,19 @@ __global__ void __launch_bounds__(kThreads, 1)
     std::uint32_t* counts = m.counts + std::size_t{blockIdx.x} * m.stride;
     std::uint32_t in_tile = 0;
     if (one_tile) {
-      in_tile = sort_tile<kItems>(a, begin, end, real_slots, chunk, tile, warp_sums);
+      in_tile = sort_tile<kItems>(a, begin, end, real_slots, chunk, low == 0, tile, warp_sums);
       for (std::uint32_t c = threadIdx.x; c < chunk.columns; c += kThreads)
         __stcg(counts + c, tile.local[c + 1] - tile.local[c]);
     } else {
       for (std::uint32_t c = threadIdx.x; c < chunk.columns; c += kThreads) tile.starts[c] = 0;
       __syncthreads();
-      count_window(a, begin, end, real_slots, chunk, tile.starts);
+      count_window(a, begin, end, real_slots, chunk, low == 0, tile.starts);
       __syncthreads();
       for (std::uint32_t c = threadIdx.x; c < chunk.columns; c += kThreads)
         __stcg(counts + c, tile.starts[c]);
     }
     cooperative_groups::this_grid().sync();
-    prefix_columns(a, m, chunk.columns, shared, warp_sums);
+    prefix_columns<false>(a, m, chunk.columns, shared, warp_sums);
     cooperative_groups::this_grid().sync();
     carry += scan_owners(a, m, carry, shared, warp_sums);
     for (std::uint32_t c = threadIdx.x; c < chunk.columns; c += kThreads)
@@ -221,12 +212,15 @@ __global__ void __launch_bounds__(kThreads, 1)
     __syncthreads();
     for (std::uint32_t from = begin; from < end; from += min(kTile, end - from)) {
       if (!one_tile)
-        in_tile = sort_tile<kItems>(a, from, min(end, from + kTile), real_slots, chunk, tile, warp_sums);
+        in_tile =
+            sort_tile<kItems>(a, from, min(end, from + kTile), real_slots, chunk, false, tile, warp_sums);
+#pragma unroll 4
       for (std::uint32_t i = threadIdx.x; i < in_tile; i += kThreads) {
         const std::uint32_t column = tile.keys[i];
         place_slot(a, tile.starts[column] + i - tile.local[column], from + tile.order[i], low + column);
       }
       __syncthreads();
+      if (one_tile) break;
       for (std::uint32_t c = threadIdx.x; c < chunk.columns; c += kThreads)
         tile.starts[c] += tile.local[c + 1] - tile.local[c];
       __syncthreads();
@@ -266,7 +260,7 @@ cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape
   config.stream = stream;
   config.attrs = &attribute;
   config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, shape.blocks, kThreads), matrix,
+  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, shape.blocks, kThreads, 0), matrix,
                             static_cast<std::uint32_t>(overlay_words(shape)));
 }
 

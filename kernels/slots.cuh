@@ -17,18 +17,30 @@ inline __device__ std::int32_t real_tokens(const IdSource& source) {
   return min(max(*source.num_tokens_pointer, 0), source.num_rows);
 }
 
-/// The id of slot (token, column) as it stands in memory.
-inline __device__ std::int64_t raw_id(const IdSource& source, std::uint32_t token, std::uint32_t column) {
+/// An id as it stands in memory, the upper word only where ids are int64. Nothing is computed from it before
+/// it is needed, so that loads of several slots are in flight together.
+struct RawId {
+  std::int32_t low = -1, high = -1;
+};
+
+inline __device__ RawId load_id(const IdSource& source, std::uint32_t token, std::uint32_t column) {
   const std::int64_t index = std::int64_t{token} * source.row_stride + column;
-  return source.wide ? __ldg(static_cast<const long long*>(source.ids) + index)
-                     : static_cast<std::int64_t>(__ldg(static_cast<const int*>(source.ids) + index));
+  RawId id;
+  if (source.wide) {
+    const int2 words = __ldg(static_cast<const int2*>(source.ids) + index);
+    id.low = words.x;
+    id.high = words.y;
+  } else {
+    id.low = __ldg(static_cast<const int*>(source.ids) + index);
+  }
+  return id;
 }
 
 /// An int64 that no int32 can hold becomes -1 (too small) or 2^31-1 (too large: never a valid id, as E <=
 /// 2^31-1).
-inline __device__ std::int32_t narrow(std::int64_t id) {
-  if (id < INT32_MIN) return -1;
-  return static_cast<std::int32_t>(min(id, std::int64_t{INT32_MAX}));
+inline __device__ std::int32_t narrow(const IdSource& source, const RawId& id) {
+  if (!source.wide || id.high == id.low >> 31) return id.low;
+  return id.high < 0 ? -1 : INT32_MAX;
 }
 
 /// Section 3. A negative id is unchanged; anything not served here becomes -1.

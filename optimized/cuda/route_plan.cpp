@@ -38,7 +38,7 @@ std::uint32_t writers(std::int64_t capacity, std::int64_t bytes, const DeviceInf
 std::vector<RoutePlan> pairs(const RouteSize& size, const DeviceInfo& device, std::uint32_t blocks) {
   if (size.num_slots > kernels::kMaxPairsSlots) return {};
   RoutePlan plan{RouteTier::pairs, blocks, kernels::kMaxPairsSlots, 1, {}, 0};
-  if (blocks == 0) plan.blocks = writers(size.capacity, 16 * 1024, device);
+  if (blocks == 0) plan.blocks = writers(size.capacity, 8 * 1024, device);
   return {plan};
 }
 
@@ -48,7 +48,7 @@ std::vector<RoutePlan> small(const RouteSize& size, const DeviceInfo& device, st
   if (size.num_slots < kThreads && size.num_buckets < kThreads)
     plan.threads = std::max(256u, ceil_div(std::max(size.num_slots, size.num_buckets), 32) * 32);
   if (!fits(kernels::route_small_shared_bytes(size.num_buckets, plan.threads, plan.items), device)) return {};
-  if (blocks == 0) plan.blocks = writers(size.capacity, 16 * 1024, device);
+  if (blocks == 0) plan.blocks = writers(size.capacity, 8 * 1024, device);
   return {plan};
 }
 
