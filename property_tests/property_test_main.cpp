@@ -35,10 +35,10 @@ std::string in_test_name(std::string text) {
 }
 
 void print_distribution(const Outcome& outcome) {
-  std::printf("distribution of %s on %s: %lld cases, %lld discarded, %.2f s:",
-              outcome.property.full_name().c_str(), outcome.backend.c_str(),
-              static_cast<long long>(outcome.cases), static_cast<long long>(outcome.discarded),
-              outcome.seconds);
+  std::printf(
+      "distribution of %s on %s: %lld cases, %lld discarded, %.2f s:", outcome.property.full_name().c_str(),
+      outcome.backend.c_str(), static_cast<long long>(outcome.cases),
+      static_cast<long long>(outcome.discarded), outcome.seconds);
   for (const auto& [label, count] : outcome.distribution)
     std::printf(
         " %s %.0f%%;", label.c_str(),
