@@ -113,7 +113,7 @@ Shrinks<std::vector<std::int32_t>> simpler_mapping(const std::vector<std::int32_
       return copy;
     });
   for (std::size_t t = 0; t < std::min<std::size_t>(mapping.size(), 24); ++t) {
-    for (const std::int32_t l : {simpler(mapping[t]), mapping[t] / 2, mapping[t] - 1})
+    for (const std::int32_t l : {simpler(mapping[t]), mapping[t] / 2, std::max(mapping[t], 1) - 1})
       if (l != mapping[t] && (mapping[t] > 0 || l == simpler(mapping[t])))
         result.push_back([mapping, t, l] {
           std::vector<std::int32_t> copy = mapping;
