@@ -28,7 +28,9 @@ Workspace split(void* workspace, std::uint32_t num_slots, std::uint32_t num_buck
 __device__ std::uint32_t slot_bucket(const RouteArguments& a, std::uint32_t slot, std::uint32_t real_slots) {
   LoadedSlots<1> slots;
   load_slots<1>(a, slot, 32, a.num_slots, real_slots, slots);
-  return bucket_of(a, a.dispatch.table, slots.id[0], slots.adapter[0], slot, a.num_slots);
+  std::uint32_t bucket[1];
+  to_buckets<1>(a, a.dispatch.table, slot, 32, a.num_slots, slots, bucket);
+  return bucket[0];
 }
 
 __global__ void __launch_bounds__(kThreads, 1)

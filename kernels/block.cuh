@@ -53,6 +53,7 @@ inline __device__ void fill_range(std::int32_t* range, std::uint32_t begin, std:
   const std::uint32_t quads = (count - head) / 4;
   if (thread < head) first[thread] = value;
   auto* vectors = reinterpret_cast<int4*>(first + head);
+#pragma unroll 1
   for (std::uint32_t i = thread; i < quads; i += num_threads)
     vectors[i] = make_int4(value, value, value, value);
   const std::uint32_t tail = head + quads * 4 + thread;

@@ -41,28 +41,26 @@ __device__ void prefix_columns(const RouteArguments& a, const ColumnMatrix<Count
     if (threadIdx.x == 0) __stcg(m.owner_size + blockIdx.x, 0u);
     return;
   }
-  constexpr std::uint32_t kBatch = 16;  // loads in flight a thread
-  for (std::uint32_t first = threadIdx.x; first < rows << m.columns_log2; first += kBatch * blockDim.x) {
-    std::uint32_t count[kBatch];
-#pragma unroll
-    for (std::uint32_t j = 0; j < kBatch; ++j) {
-      const std::uint32_t i = first + j * blockDim.x, row = i >> m.columns_log2, column = i & (owned - 1);
-      count[j] = row < rows && column < width ? m.counts[std::size_t{row} * m.stride + low + column] : 0;
-    }
-#pragma unroll
-    for (std::uint32_t j = 0; j < kBatch; ++j) {
-      const std::uint32_t i = first + j * blockDim.x, row = i >> m.columns_log2, column = i & (owned - 1);
-      if (row < rows) tile[row * pitch + column] = count[j];
-    }
+  // The block's threads are a multiple of the columns owned: a thread stays in its column.
+  const std::uint32_t my_column = threadIdx.x & (owned - 1), my_row = threadIdx.x >> m.columns_log2;
+  const std::uint32_t row_step = blockDim.x >> m.columns_log2;
+  if (my_column < width) {
+    const Count* count = m.counts + std::size_t{my_row} * m.stride + low + my_column;
+#pragma unroll 8
+    for (std::uint32_t row = my_row; row < rows; row += row_step, count += std::size_t{row_step} * m.stride)
+      tile[row * pitch + my_column] = *count;
   }
   __syncthreads();
   const std::uint32_t each = (rows + 31) / 32;  // rows a lane, consecutive
+#pragma unroll 1
   for (std::uint32_t column = warp; column < width; column += warps) {
     const std::uint32_t begin = min(rows, lane * each), end = min(rows, begin + each);
     std::uint32_t sum = 0;
+#pragma unroll 1
     for (std::uint32_t row = begin; row < end; ++row) sum += tile[row * pitch + column];
     const std::uint32_t inclusive = warp_inclusive_scan(sum);
     std::uint32_t running = inclusive - sum;
+#pragma unroll 1
     for (std::uint32_t row = begin; row < end; ++row) {
       const std::uint32_t count = tile[row * pitch + column];
       tile[row * pitch + column] = running;
@@ -81,13 +79,14 @@ __device__ void prefix_columns(const RouteArguments& a, const ColumnMatrix<Count
   }
   if (threadIdx.x == 0) __stcg(m.owner_size + blockIdx.x, size);
   __syncthreads();
-  for (std::uint32_t i = threadIdx.x; i < rows << m.columns_log2; i += blockDim.x) {
-    const std::uint32_t row = i >> m.columns_log2, column = i & (owned - 1);
-    if (column >= width) continue;
-    const std::uint32_t prefix = tile[row * pitch + column];
-    if (kSparse && prefix == (row + 1 < rows ? tile[(row + 1) * pitch + column] : counts_below[column]))
-      continue;
-    m.prefix[std::size_t{row} * m.stride + low + column] = prefix + totals[column];
+  if (my_column >= width) return;
+  const std::uint32_t start_of_column = totals[my_column];
+  std::uint32_t* out = m.prefix + std::size_t{my_row} * m.stride + low + my_column;
+#pragma unroll 1
+  for (std::uint32_t row = my_row; row < rows; row += row_step, out += std::size_t{row_step} * m.stride) {
+    const std::uint32_t prefix = tile[row * pitch + my_column];
+    const std::uint32_t next = row + 1 < rows ? tile[(row + 1) * pitch + my_column] : counts_below[my_column];
+    if (!kSparse || prefix != next) *out = prefix + start_of_column;
   }
 }
 

@@ -16,8 +16,7 @@ __global__ void dispatch_kernel(const IdSource source, const DispatchTable dispa
     const std::uint32_t token = divide(slot, source.cols);
     std::int32_t id = -1;
     if (token < static_cast<std::uint32_t>(tokens))
-      id = dispatch_id(dispatch, dispatch.table,
-                       narrow(source, load_id(source, token, slot - token * source.cols.value)), slot);
+      id = dispatch_id(dispatch, dispatch.table, load_id(source, slot, token), slot);
     local_ids[slot] = id;
   }
 }

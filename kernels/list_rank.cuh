@@ -31,54 +31,81 @@ constexpr std::uint32_t list_words(std::uint32_t threads, std::uint32_t items) {
   return threads * items + threads / 32 * items;
 }
 
-/// What is read of the slots `first + 32 * i` of a thread.
+/// What is read of the slots `first + step * i` of a thread.
 template <int kItems>
 struct LoadedSlots {
   RawId id[kItems];
   std::int32_t adapter[kItems];
   std::uint32_t token[kItems];
-  std::uint32_t opens_token = 0;  ///< bit i: the slot is its token's first column
 };
 
-/// All loads are in flight before the first use. Sentinel rows read nothing.
+/// All loads are in flight before the first use. Sentinel rows (`slot >= real_slots`) read nothing.
 template <int kItems>
-__device__ void load_slots(const RouteArguments& a, std::uint32_t first, std::uint32_t step,
-                           std::uint32_t end, std::uint32_t real_slots, LoadedSlots<kItems>& slots) {
+__device__ __forceinline__ void load_slots(const RouteArguments& a, std::uint32_t first, std::uint32_t step,
+                                           std::uint32_t end, std::uint32_t real_slots,
+                                           LoadedSlots<kItems>& slots) {
+  const std::uint32_t limit = min(end, real_slots);
 #pragma unroll
   for (int i = 0; i < kItems; ++i) {
-    const std::uint32_t slot = first + step * i;
-    const std::uint32_t token = divide(slot, a.source.cols), column = slot - token * a.source.cols.value;
+    slots.token[i] = divide(first + step * i, a.source.cols);
     slots.id[i] = {};
     slots.adapter[i] = a.remap.mapping != nullptr ? -1 : 0;
-    slots.token[i] = token;
-    if (slot < end && column == 0) slots.opens_token |= 1u << i;
-    if (slot < end && slot < real_slots) {
-      slots.id[i] = load_id(a.source, token, column);
-      if (a.remap.mapping != nullptr) slots.adapter[i] = __ldg(a.remap.mapping + token);
-    }
+  }
+  if (a.source.wide) {
+#pragma unroll
+    for (int i = 0; i < kItems; ++i)
+      if (first + step * i < limit)
+        slots.id[i] = load_wide_id(a.source, id_index(a.source, first + step * i, slots.token[i]));
+  } else {
+#pragma unroll
+    for (int i = 0; i < kItems; ++i)
+      if (first + step * i < limit)
+        slots.id[i].low = load_narrow_id(a.source, id_index(a.source, first + step * i, slots.token[i]));
+  }
+  if (a.remap.mapping != nullptr) {
+#pragma unroll
+    for (int i = 0; i < kItems; ++i)
+      if (first + step * i < limit) slots.adapter[i] = __ldg(a.remap.mapping + slots.token[i]);
+  }
+}
+
+/// The buckets of loaded slots: [0, V), V for a sentinel, kNoBucket for a dropped one or none (`slot >=
+/// end`).
+template <int kItems>
+__device__ __forceinline__ void to_buckets(const RouteArguments& a, const std::int32_t* table,
+                                           std::uint32_t first, std::uint32_t step, std::uint32_t end,
+                                           const LoadedSlots<kItems>& slots,
+                                           std::uint32_t (&bucket)[kItems]) {
+  std::int32_t id[kItems];
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) id[i] = slots.id[i].low;
+  if (a.source.wide) {
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) id[i] = narrow(slots.id[i]);
+  }
+  if (a.dispatch.table != nullptr) {
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) id[i] = dispatch_id(a.dispatch, table, id[i], first + step * i);
+  }
+  const std::uint32_t sentinel = a.keep_sentinels ? a.num_buckets : kNoBucket;
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) {
+    const std::int32_t virtual_expert = virtual_id(a.remap, id[i], slots.adapter[i]);
+    bucket[i] = virtual_expert >= 0 ? static_cast<std::uint32_t>(virtual_expert) : sentinel;
+    bucket[i] = first + step * i < end ? bucket[i] : kNoBucket;
   }
 }
 
 /// The masks of the tokens whose first column is among the slots; a sentinel row has adapter -1, so its mask
 /// is 0.
 template <int kItems>
-__device__ void write_masks(const RouteArguments& a, const LoadedSlots<kItems>& slots) {
+__device__ void write_masks(const RouteArguments& a, std::uint32_t first, std::uint32_t step,
+                            std::uint32_t end, const LoadedSlots<kItems>& slots) {
   if (a.token_lora_mask == nullptr) return;
 #pragma unroll
   for (int i = 0; i < kItems; ++i)
-    if (slots.opens_token >> i & 1) a.token_lora_mask[slots.token[i]] = lora_mask(a.remap, slots.adapter[i]);
-}
-
-/// The bucket of a slot: [0, V), V for a sentinel, kNoBucket for a dropped one or none (`slot >= end`).
-inline __device__ std::uint32_t bucket_of(const RouteArguments& a, const std::int32_t* table,
-                                          const RawId& raw, std::int32_t adapter, std::uint32_t slot,
-                                          std::uint32_t end) {
-  if (slot >= end) return kNoBucket;
-  std::int32_t id = narrow(a.source, raw);
-  if (a.dispatch.table != nullptr) id = dispatch_id(a.dispatch, table, id, slot);
-  id = virtual_id(a.remap, id, adapter);
-  if (id >= 0) return static_cast<std::uint32_t>(id);
-  return a.keep_sentinels ? a.num_buckets : kNoBucket;
+    if (first + step * i < end && slots.token[i] * a.source.cols.value == first + step * i)
+      a.token_lora_mask[slots.token[i]] = lora_mask(a.remap, slots.adapter[i]);
 }
 
 /// Pushes the nodes of buckets in [low, high); `rank` becomes node id << 16 | place among the node's slots.
@@ -98,6 +125,7 @@ __device__ void push_nodes(const RouteArguments& a, const std::uint32_t (&bucket
     const bool real = bucket[i] >= low && bucket[i] < high && bucket[i] != a.num_buckets;
     std::uint32_t node = round * 32 + lane, place = 0, count = 1;
     unsigned rest = __ballot_sync(kFullWarp, real);
+#pragma unroll 1
     while (rest != 0) {
       const std::uint32_t leader = __ffs(rest) - 1;
       const std::uint32_t shared_bucket = __shfl_sync(kFullWarp, bucket[i], leader);
@@ -132,6 +160,7 @@ __device__ void finish_ranks(const RouteArguments& a, const std::uint32_t (&buck
     rank[i] &= 0xFFFFu;
     if (bucket[i] < low || bucket[i] >= high || bucket[i] == a.num_buckets) continue;
     std::uint32_t node = lists.heads[bucket[i] - low];
+#pragma unroll 1
     while (node != kNoNode) {
       const std::uint32_t entry = lists.nodes[node];
       if (node < own) rank[i] += entry & 0xFFFFu;
@@ -144,6 +173,7 @@ __device__ void finish_ranks(const RouteArguments& a, const std::uint32_t (&buck
   for (int i = 0; i < kItems; ++i) any |= mine[i] = __ballot_sync(kFullWarp, bucket[i] == a.num_buckets);
   if (any == 0) return;
   std::uint32_t earlier = 0;
+#pragma unroll 1
   for (std::uint32_t round = lane; round < warp * kItems; round += 32) earlier += lists.sentinels[round];
   earlier = __reduce_add_sync(kFullWarp, earlier);
 #pragma unroll
@@ -156,6 +186,7 @@ __device__ void finish_ranks(const RouteArguments& a, const std::uint32_t (&buck
 /// Sentinels among the block's slots; the answer stands in every lane.
 inline __device__ std::uint32_t sentinel_count(const SlotLists& lists, std::uint32_t rounds) {
   std::uint32_t count = 0;
+#pragma unroll 1
   for (std::uint32_t round = threadIdx.x & 31; round < rounds; round += 32) count += lists.sentinels[round];
   return __reduce_add_sync(kFullWarp, count);
 }
@@ -204,6 +235,7 @@ struct StagedTable {
     if (!used) return d.table;
     const auto experts = static_cast<std::uint32_t>(d.num_experts);
     if (threadIdx.x < experts) staged[threadIdx.x] = own;
+#pragma unroll 1
     for (std::uint32_t e = threadIdx.x + blockDim.x; e < experts; e += blockDim.x)
       staged[e] = __ldg(d.table + e);
     return staged;

@@ -19,7 +19,7 @@ __global__ void remap_kernel(const IdSource source, const DispatchTable dispatch
     std::uint8_t mask = 0;
     if (token < static_cast<std::uint32_t>(tokens)) {
       const std::int32_t adapter = __ldg(rule.mapping + token);
-      id = narrow(source, load_id(source, token, column));
+      id = load_id(source, slot, token);
       if (dispatch.table != nullptr) id = dispatch_id(dispatch, dispatch.table, id, slot);
       id = virtual_id(rule, id, adapter);
       mask = lora_mask(rule, adapter);

@@ -40,13 +40,12 @@ __global__ void __launch_bounds__(kThreads, 1)
   const std::int32_t* table = staging.store(a.dispatch);
   __syncthreads();
   std::uint32_t bucket[kItems], rank[kItems];
-#pragma unroll
-  for (int i = 0; i < kItems; ++i)
-    bucket[i] = bucket_of(a, table, slots.id[i], slots.adapter[i], first + 32 * i, window_end);
+  to_buckets<kItems>(a, table, first, 32, window_end, slots, bucket);
 
   std::uint32_t carry = 0;  // blocks of output in earlier chunks
   for (std::uint32_t low = 0; low <= V; low += chunk) {
     const std::uint32_t columns = min(chunk, V + 1 - low);
+#pragma unroll 1
     for (std::uint32_t b = threadIdx.x; b < chunk; b += kThreads) {
       lists.heads[b] = kNoNode;
       lists.counts[b] = 0;
@@ -57,6 +56,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     const std::uint32_t sentinels = a.keep_sentinels ? sentinel_count(lists, kRounds) : 0;
     // The stride is a multiple of 8: two counts are one aligned word.
     auto* row = reinterpret_cast<std::uint32_t*>(m.counts + std::size_t{blockIdx.x} * m.stride);
+#pragma unroll 1
     for (std::uint32_t w = threadIdx.x; 2 * w < columns; w += kThreads) {
       const std::uint32_t first_count = low + 2 * w == V ? sentinels : lists.counts[2 * w];
       const std::uint32_t second_count = low + 2 * w + 1 == V ? sentinels : lists.counts[2 * w + 1];
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                    bucket[i]);
     carry += total;
   }
-  write_masks<kItems>(a, slots);
+  write_masks<kItems>(a, first, 32, window_end, slots);
   if (blockIdx.x == 0 && threadIdx.x == 0)
     *a.num_tokens_post_padded = static_cast<std::int32_t>(carry * a.block_size.value);
 }

@@ -62,6 +62,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   load_slots<kItems>(a, first, 32, window_end, static_cast<std::uint32_t>(tokens) * a.source.cols.value,
                      slots);
   const StagedTable staging(a.dispatch, staged);
+#pragma unroll 1
   for (std::uint32_t b = threadIdx.x; b < columns; b += kThreads) {
     lists.heads[b] = kNoNode;
     lists.counts[b] = 0;
@@ -71,13 +72,12 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
 
   std::uint32_t bucket[kItems], rank[kItems];
-#pragma unroll
-  for (int i = 0; i < kItems; ++i)
-    bucket[i] = bucket_of(a, table, slots.id[i], slots.adapter[i], first + 32 * i, window_end);
+  to_buckets<kItems>(a, table, first, 32, window_end, slots, bucket);
   push_nodes<kItems>(a, bucket, 0, V, lists, rank);
   __syncthreads();
   const std::uint32_t sentinels = a.keep_sentinels ? sentinel_count(lists, kRounds) : 0;
   auto* row = reinterpret_cast<std::uint32_t*>(matrix + std::size_t{blockIdx.x} * vectors);
+#pragma unroll 1
   for (std::uint32_t w = threadIdx.x; w < columns / 2; w += kThreads) {
     const std::uint32_t low = 2 * w == V ? sentinels : lists.counts[2 * w];
     const std::uint32_t high = 2 * w + 1 == V ? sentinels : lists.counts[2 * w + 1];
@@ -85,15 +85,18 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   finish_ranks<kItems>(a, bucket, 0, V, lists, rank);
   __syncthreads();
+#pragma unroll 1
   for (std::uint32_t b = threadIdx.x; b < columns; b += kThreads) before[b] = totals[b] = 0;
   barrier<kCluster>();
 
   // Sum the columns, eight a vector; `splits` threads share a vector's rows, kBatch loads in flight each.
   // Every block starts with its own row, so that not all want the same one. A block has at most 4096 slots,
   // all blocks of a sum may have more than 65535: unpack before adding.
+#pragma unroll 1
   for (std::uint32_t unit = threadIdx.x; unit < vectors * splits; unit += kThreads) {
     const std::uint32_t split = divide(unit, by_vectors), v = unit - split * vectors;
     std::uint32_t all[8] = {}, earlier[8] = {};
+#pragma unroll 1
     for (std::uint32_t first_row = split; first_row < gridDim.x; first_row += kBatch * splits) {
       uint4 counts[kBatch];
 #pragma unroll
@@ -126,8 +129,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   const std::uint32_t begin = min(columns, threadIdx.x * a.shares.buckets_each);
   const std::uint32_t end = min(columns, begin + a.shares.buckets_each);
   std::uint32_t own = 0, total;
+#pragma unroll 1
   for (std::uint32_t b = begin; b < end; ++b) own += blocks_of(a, totals[at(b)]);
   std::uint32_t start = block_exclusive_scan(own, warp_sums, total);
+#pragma unroll 1
   for (std::uint32_t b = begin; b < end; ++b) {
     before[at(b)] += start * a.block_size.value;
     start += blocks_of(a, totals[at(b)]);
@@ -138,7 +143,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
   for (int i = 0; i < kItems; ++i)
     if (bucket[i] != kNoBucket) place_slot(a, before[at(bucket[i])] + rank[i], first + 32 * i, bucket[i]);
-  write_masks<kItems>(a, slots);
+  write_masks<kItems>(a, first, 32, window_end, slots);
 }
 
 template <int kItems, bool kCluster>

@@ -8,6 +8,8 @@
 // and scan by comparing all pairs, so that nothing is sized by the number of buckets.
 //
 // Versions: 1 all-pairs and lists as they stand here.
+#include <algorithm>
+
 #include "kernels/list_rank.cuh"
 
 namespace eplora::kernels {
@@ -23,13 +25,15 @@ __global__ void __launch_bounds__(kMaxPairsSlots) route_pairs(const RouteArgumen
   const Share share = own_share(a);
   fill_share(a, share);
 
-  const std::uint32_t bucket =
-      bucket_of(a, a.dispatch.table, slots.id[0], slots.adapter[0], slot, a.num_slots);
+  std::uint32_t buckets[1];
+  to_buckets<1>(a, a.dispatch.table, slot, 32, a.num_slots, slots, buckets);
+  const std::uint32_t bucket = buckets[0];
   key[slot] = bucket;
   __syncthreads();
 
   std::uint32_t rank = 0, count = 0;
   if (bucket != kNoBucket)
+#pragma unroll 1
     for (std::uint32_t j = 0; j < padded; j += 4) {
       const uint4 k = *reinterpret_cast<const uint4*>(key + j);
       const std::uint32_t keys[4] = {k.x, k.y, k.z, k.w};
@@ -43,6 +47,7 @@ __global__ void __launch_bounds__(kMaxPairsSlots) route_pairs(const RouteArgumen
   __syncthreads();
 
   std::uint32_t start = 0, total = 0;
+#pragma unroll 1
   for (std::uint32_t j = 0; j < padded; j += 4) {
     const uint4 k = *reinterpret_cast<const uint4*>(key + j);
     const uint4 b = *reinterpret_cast<const uint4*>(blocks_from + j);
@@ -56,7 +61,7 @@ __global__ void __launch_bounds__(kMaxPairsSlots) route_pairs(const RouteArgumen
   if (bucket != kNoBucket && position >= share.first_block * a.block_size.value &&
       position < share.last_block * a.block_size.value)
     place_slot(a, position, slot, bucket);
-  if (blockIdx.x == 0) write_masks<1>(a, slots);
+  if (blockIdx.x == 0) write_masks<1>(a, slot, 32, a.num_slots, slots);
 }
 
 template <int kItems>
@@ -76,6 +81,7 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
   load_slots<kItems>(a, first, 32, a.num_slots, static_cast<std::uint32_t>(tokens) * a.source.cols.value,
                      slots);
   const StagedTable staging(a.dispatch, staged);
+#pragma unroll 1
   for (std::uint32_t b = threadIdx.x; b < a.num_buckets; b += blockDim.x) {
     lists.heads[b] = kNoNode;
     lists.counts[b] = 0;
@@ -86,9 +92,7 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
   __syncthreads();
 
   std::uint32_t bucket[kItems], rank[kItems];
-#pragma unroll
-  for (int i = 0; i < kItems; ++i)
-    bucket[i] = bucket_of(a, table, slots.id[i], slots.adapter[i], first + 32 * i, a.num_slots);
+  to_buckets<kItems>(a, table, first, 32, a.num_slots, slots, bucket);
   push_nodes<kItems>(a, bucket, 0, a.num_buckets, lists, rank);
   __syncthreads();
 
@@ -97,9 +101,11 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
   const std::uint32_t begin = min(a.num_buckets, threadIdx.x * a.shares.buckets_each);
   const std::uint32_t end = min(a.num_buckets, begin + a.shares.buckets_each);
   std::uint32_t own = 0, total;
+#pragma unroll 1
   for (std::uint32_t b = begin; b < end; ++b) own += blocks_of(a, lists.counts[b]);
   std::uint32_t start = block_exclusive_scan(own, warp_sums, total);
   // From here on a head holds where its bucket starts; every rank was read before the scan's barrier.
+#pragma unroll 1
   for (std::uint32_t b = begin; b < end; ++b) {
     const std::uint32_t blocks = blocks_of(a, lists.counts[b]);
     lists.heads[b] = start * a.block_size.value;
@@ -117,7 +123,7 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
         position < share.last_block * a.block_size.value)
       place_slot(a, position, first + 32 * i, bucket[i]);
   }
-  if (blockIdx.x == 0) write_masks<kItems>(a, slots);
+  if (blockIdx.x == 0) write_masks<kItems>(a, first, 32, a.num_slots, slots);
   if (blockIdx.x == 0 && warp == 0) {
     const std::uint32_t sentinels = a.keep_sentinels ? sentinel_count(lists, rounds) : 0;
     if (lane == 0)
@@ -143,7 +149,8 @@ cudaError_t launch_small(const RouteArguments& arguments, std::uint32_t blocks, 
 }  // namespace
 
 cudaError_t launch_route_pairs(const RouteArguments& arguments, std::uint32_t blocks, cudaStream_t stream) {
-  route_pairs<<<blocks, kMaxPairsSlots, 0, stream>>>(with_shares(arguments, blocks, kMaxPairsSlots, 0));
+  const std::uint32_t threads = std::max(64u, (arguments.num_slots + 31) / 32 * 32);
+  route_pairs<<<blocks, threads, 0, stream>>>(with_shares(arguments, blocks, threads, 0));
   return cudaGetLastError();
 }
 

@@ -22,8 +22,8 @@ namespace eplora::kernels {
 namespace {
 
 constexpr std::uint32_t kThreads = kStreamThreads, kWarps = kThreads / 32;
-constexpr std::uint32_t kOutside = 0xFFFFFFFFu;
-constexpr int kBatch = 8;  // loads in flight a thread
+constexpr std::uint32_t kOutside = 0xFFFFu;  // no column: a chunk has at most 2^13
+constexpr int kBatch = 8;                    // loads in flight a thread
 
 struct Tile {
   std::uint16_t* counters;  ///< `[kWarps, stride]`
@@ -58,10 +58,8 @@ __device__ void batch_buckets(const RouteArguments& a, std::uint32_t first, std:
                               std::uint32_t (&bucket)[kBatch]) {
   LoadedSlots<kBatch> slots;
   load_slots<kBatch>(a, first, step, end, real_slots, slots);
-  if (masks) write_masks<kBatch>(a, slots);
-#pragma unroll
-  for (int i = 0; i < kBatch; ++i)
-    bucket[i] = bucket_of(a, a.dispatch.table, slots.id[i], slots.adapter[i], first + step * i, end);
+  if (masks) write_masks<kBatch>(a, first, step, end, slots);
+  to_buckets<kBatch>(a, a.dispatch.table, first, step, end, slots, bucket);
 }
 
 /// Sorts slots [begin, end), at most kThreads * kItems, into `order`; returns how many are in the chunk.
@@ -72,32 +70,39 @@ __device__ std::uint32_t sort_tile(const RouteArguments& a, std::uint32_t begin,
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const std::uint32_t words = tile.stride / 2;
   auto* pairs = reinterpret_cast<std::uint32_t*>(tile.counters);
+#pragma unroll 1
   for (std::uint32_t i = threadIdx.x; i < kWarps * words; i += kThreads) pairs[i] = 0;
   __syncthreads();
 
-  std::uint16_t* counter = tile.counters + std::size_t{warp} * tile.stride;
-  const std::uint32_t first = begin + warp * 32 * kItems + lane;
-  std::uint32_t ranked[kItems];  // rank inside the warp << 16 | bucket - low
-#pragma unroll
+  const std::uint32_t own = warp * 32 * kItems + lane;  // in the tile: the thread's slots are own + 32 * i
+  // Columns and then ranks inside the warp wait in the arrays that hold the sorted tile later, so that both
+  // loops stay loops: unrolled over all items they are longer than the instruction caches.
+#pragma unroll 1
   for (int batch = 0; batch < kItems; batch += kBatch) {
     std::uint32_t bucket[kBatch];
-    batch_buckets(a, first + 32 * batch, 32, end, real_slots, masks, bucket);
+    batch_buckets(a, begin + own + 32 * batch, 32, end, real_slots, masks, bucket);
 #pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      const bool inside = chunk.has(bucket[i]);
-      const unsigned peers = equal_lanes(inside, bucket[i] - chunk.low);
-      const std::uint32_t place = __popc(peers & lanes_below());
-      const std::uint32_t earlier = inside ? counter[bucket[i] - chunk.low] : 0;
-      __syncwarp();
-      if (inside && place == 0)
-        counter[bucket[i] - chunk.low] =
-            static_cast<std::uint16_t>(earlier + static_cast<std::uint32_t>(__popc(peers)));
-      __syncwarp();
-      ranked[batch + i] = inside ? (earlier + place) << 16 | (bucket[i] - chunk.low) : kOutside;
-    }
+    for (int i = 0; i < kBatch; ++i)
+      tile.keys[own + 32 * (batch + i)] =
+          static_cast<std::uint16_t>(chunk.has(bucket[i]) ? bucket[i] - chunk.low : kOutside);
+  }
+  std::uint16_t* counter = tile.counters + std::size_t{warp} * tile.stride;
+#pragma unroll 4
+  for (int i = 0; i < kItems; ++i) {
+    const std::uint32_t column = tile.keys[own + 32 * i];
+    const bool inside = column != kOutside;
+    const unsigned peers = equal_lanes(inside, column);
+    const std::uint32_t place = __popc(peers & lanes_below());
+    const std::uint32_t earlier = inside ? counter[column] : 0;
+    __syncwarp();
+    if (inside && place == 0)
+      counter[column] = static_cast<std::uint16_t>(earlier + static_cast<std::uint32_t>(__popc(peers)));
+    tile.order[own + 32 * i] = static_cast<std::uint16_t>(earlier + place);
+    __syncwarp();
   }
   __syncthreads();
 
+#pragma unroll 1
   for (std::uint32_t w = threadIdx.x; w < words; w += kThreads) {
     std::uint32_t sum = 0;  // two 16-bit sums; a tile has at most 16384 slots
 #pragma unroll
@@ -112,22 +117,28 @@ __device__ std::uint32_t sort_tile(const RouteArguments& a, std::uint32_t begin,
   __syncthreads();
   const std::uint32_t each = (tile.stride + kThreads - 1) / kThreads | 1u;
   const std::uint32_t from = min(tile.stride, threadIdx.x * each), to = min(tile.stride, from + each);
-  std::uint32_t own = 0, total;
-  for (std::uint32_t c = from; c < to; ++c) own += tile.local[c];
-  std::uint32_t start = block_exclusive_scan(own, warp_sums, total);
+  std::uint32_t sum = 0, total;
+#pragma unroll 1
+  for (std::uint32_t c = from; c < to; ++c) sum += tile.local[c];
+  std::uint32_t start = block_exclusive_scan(sum, warp_sums, total);
+#pragma unroll 1
   for (std::uint32_t c = from; c < to; ++c) {
     const std::uint32_t count = tile.local[c];
     tile.local[c] = start;
     start += count;
   }
   if (threadIdx.x == 0) tile.local[tile.stride] = total;
+  std::uint32_t ranked[kItems];  // rank inside the warp << 16 | column
+#pragma unroll
+  for (int i = 0; i < kItems; ++i)
+    ranked[i] = static_cast<std::uint32_t>(tile.order[own + 32 * i]) << 16 | tile.keys[own + 32 * i];
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < kItems; ++i) {
-    if (ranked[i] == kOutside) continue;
     const std::uint32_t column = ranked[i] & 0xFFFFu;
+    if (column == kOutside) continue;
     const std::uint32_t place = tile.local[column] + counter[column] + (ranked[i] >> 16);
-    tile.order[place] = static_cast<std::uint16_t>(first + 32 * i - begin);
+    tile.order[place] = static_cast<std::uint16_t>(own + 32 * i);
     tile.keys[place] = static_cast<std::uint16_t>(column);
   }
   __syncthreads();
@@ -140,6 +151,7 @@ __device__ void count_window(const RouteArguments& a, std::uint32_t begin, std::
                              std::uint32_t real_slots, const Chunk& chunk, bool masks,
                              std::uint32_t* counts) {
   const unsigned lane = threadIdx.x & 31;
+#pragma unroll 1
   for (std::uint64_t base = begin; base < end;
        base += kThreads * kBatch) {  // the same rounds for all threads
     std::uint32_t bucket[kBatch];
@@ -192,13 +204,16 @@ __global__ void __launch_bounds__(kThreads, 1)
     std::uint32_t in_tile = 0;
     if (one_tile) {
       in_tile = sort_tile<kItems>(a, begin, end, real_slots, chunk, low == 0, tile, warp_sums);
+#pragma unroll 1
       for (std::uint32_t c = threadIdx.x; c < chunk.columns; c += kThreads)
         __stcg(counts + c, tile.local[c + 1] - tile.local[c]);
     } else {
+#pragma unroll 1
       for (std::uint32_t c = threadIdx.x; c < chunk.columns; c += kThreads) tile.starts[c] = 0;
       __syncthreads();
       count_window(a, begin, end, real_slots, chunk, low == 0, tile.starts);
       __syncthreads();
+#pragma unroll 1
       for (std::uint32_t c = threadIdx.x; c < chunk.columns; c += kThreads)
         __stcg(counts + c, tile.starts[c]);
     }
@@ -206,10 +221,12 @@ __global__ void __launch_bounds__(kThreads, 1)
     prefix_columns<false>(a, m, chunk.columns, shared, warp_sums);
     cooperative_groups::this_grid().sync();
     carry += scan_owners(a, m, carry, shared, warp_sums);
+#pragma unroll 1
     for (std::uint32_t c = threadIdx.x; c < chunk.columns; c += kThreads)
       tile.starts[c] =
           shared[c >> m.columns_log2] + __ldcg(m.prefix + std::size_t{blockIdx.x} * m.stride + c);
     __syncthreads();
+#pragma unroll 1
     for (std::uint32_t from = begin; from < end; from += min(kTile, end - from)) {
       if (!one_tile)
         in_tile =
@@ -221,6 +238,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       }
       __syncthreads();
       if (one_tile) break;
+#pragma unroll 1
       for (std::uint32_t c = threadIdx.x; c < chunk.columns; c += kThreads)
         tile.starts[c] += tile.local[c + 1] - tile.local[c];
       __syncthreads();

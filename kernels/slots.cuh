@@ -23,49 +23,59 @@ struct RawId {
   std::int32_t low = -1, high = -1;
 };
 
-inline __device__ RawId load_id(const IdSource& source, std::uint32_t token, std::uint32_t column) {
-  const std::int64_t index = std::int64_t{token} * source.row_stride + column;
-  RawId id;
-  if (source.wide) {
-    const int2 words = __ldg(static_cast<const int2*>(source.ids) + index);
-    id.low = words.x;
-    id.high = words.y;
-  } else {
-    id.low = __ldg(static_cast<const int*>(source.ids) + index);
-  }
-  return id;
+inline __device__ std::int64_t id_index(const IdSource& source, std::uint32_t slot, std::uint32_t token) {
+  return slot + std::int64_t{token} * source.row_gap;
+}
+inline __device__ RawId load_wide_id(const IdSource& source, std::int64_t index) {
+  const int2 words = __ldg(static_cast<const int2*>(source.ids) + index);
+  return {words.x, words.y};
+}
+inline __device__ std::int32_t load_narrow_id(const IdSource& source, std::int64_t index) {
+  return __ldg(static_cast<const int*>(source.ids) + index);
 }
 
 /// An int64 that no int32 can hold becomes -1 (too small) or 2^31-1 (too large: never a valid id, as E <=
 /// 2^31-1).
-inline __device__ std::int32_t narrow(const IdSource& source, const RawId& id) {
-  if (!source.wide || id.high == id.low >> 31) return id.low;
-  return id.high < 0 ? -1 : INT32_MAX;
+inline __device__ std::int32_t narrow(const RawId& id) {
+  return id.high == id.low >> 31 ? id.low : id.high < 0 ? -1 : INT32_MAX;
+}
+
+/// The id of one slot; for several at once see list_rank.cuh.
+inline __device__ std::int32_t load_id(const IdSource& source, std::uint32_t slot, std::uint32_t token) {
+  const std::int64_t index = id_index(source, slot, token);
+  return source.wide ? narrow(load_wide_id(source, index)) : load_narrow_id(source, index);
+}
+
+/// The entry of an id that has replicas. Rare, and long (a 64-bit remainder), hence out of line: the kernels
+/// here are short, and what they wait for is their instructions.
+__device__ __noinline__ inline std::int32_t replica_entry(const std::int32_t* table,
+                                                          const std::int32_t* offsets,
+                                                          std::int64_t slot_offset, std::int32_t id,
+                                                          std::uint32_t slot) {
+  const std::int32_t first = __ldg(offsets + id), replicas = __ldg(offsets + id + 1) - first;
+  // Replica tables are checked by whoever builds them; a device-side table with no replica serves nobody.
+  return replicas <= 0 ? -1 : table[first + (slot_offset + slot) % replicas];
 }
 
 /// Section 3. A negative id is unchanged; anything not served here becomes -1.
 inline __device__ std::int32_t dispatch_id(const DispatchTable& d, const std::int32_t* table, std::int32_t id,
                                            std::uint32_t slot) {
-  if (id < 0) return id;
-  if (id >= d.num_experts) return -1;
-  std::int64_t entry = id;
-  if (d.offsets != nullptr) {
-    const std::int32_t first = __ldg(d.offsets + id), replicas = __ldg(d.offsets + id + 1) - first;
-    // Replica tables are checked by whoever builds them; a device-side table with no replica serves nobody.
-    if (replicas <= 0) return -1;
-    entry = first + (d.slot_offset + slot) % replicas;
-  }
-  const std::int32_t local = table[entry];
-  return local < 0 ? -1 : local;
+  std::int32_t local = -1;
+  if (static_cast<std::uint32_t>(id) < static_cast<std::uint32_t>(d.num_experts))
+    local = d.offsets == nullptr ? table[id] : replica_entry(table, d.offsets, d.slot_offset, id, slot);
+  return id < 0 ? id : local < 0 ? -1 : local;
 }
 
-/// Section 4. A negative id is unchanged.
+/// Section 4. A negative id is unchanged. No branches: the cases are selected.
 inline __device__ std::int32_t virtual_id(const RemapRule& rule, std::int32_t id, std::int32_t adapter) {
-  if (id < 0) return id;
-  if (id >= rule.num_experts || adapter >= rule.max_loras) return -1;
-  if (adapter >= 0) return rule.shared_outer ? adapter : id + adapter * rule.num_experts;
-  if (!rule.base_slot || rule.max_loras == 0) return -1;
-  return rule.shared_outer ? 0 : id;
+  const bool inside = (id < rule.num_experts) & (adapter < rule.max_loras) &
+                      ((adapter >= 0) | (rule.base_slot & (rule.max_loras > 0)));
+  const std::int32_t lora = max(adapter, 0);  // a token without adapter rides in adapter 0's bucket
+  // With adapter >= L the product may wrap; it is not selected then.
+  const std::int32_t virtual_expert = static_cast<std::int32_t>(
+      (rule.shared_outer ? 0u : static_cast<std::uint32_t>(id)) +
+      static_cast<std::uint32_t>(lora) * static_cast<std::uint32_t>(rule.adapter_stride));
+  return id < 0 ? id : inside ? virtual_expert : -1;
 }
 
 /// A token's adapter counts only inside [0, L).

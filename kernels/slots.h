@@ -26,7 +26,7 @@ struct Divisor {
 struct IdSource {
   const void* ids = nullptr;
   bool wide = false;
-  std::int64_t row_stride = 1;                       ///< elements
+  std::int64_t row_gap = 0;                          ///< row stride - K, elements
   std::int32_t num_rows = 0;                         ///< T
   Divisor cols;                                      ///< K
   const std::int32_t* num_tokens_pointer = nullptr;  ///< device int32, clamped to [0, T]; or
@@ -47,7 +47,8 @@ struct RemapRule {
   std::int32_t num_experts = 0;           ///< E of the ids after dispatch
   std::int32_t max_loras = 1;             ///< L
   bool shared_outer = false;
-  bool base_slot = true;  ///< a token without adapter rides in adapter 0's bucket
+  std::int32_t adapter_stride = 0;  ///< buckets from one adapter to the next: num_experts, shared-outer 1
+  bool base_slot = true;            ///< a token without adapter rides in adapter 0's bucket
 };
 
 }  // namespace eplora::kernels

@@ -20,7 +20,7 @@ kernels::IdSource id_source(const IdMatrix& ids, const NumTokens& num_tokens) {
   kernels::IdSource source;
   source.ids = ids.data;
   source.wide = ids.type == IdType::int64;
-  source.row_stride = ids.row_stride;
+  source.row_gap = ids.row_stride - ids.cols;
   source.num_rows = static_cast<std::int32_t>(ids.rows);
   source.cols = kernels::Divisor::of(ids.cols);
   source.num_tokens_pointer = num_tokens.kind == NumTokens::Kind::pointer ? num_tokens.pointer : nullptr;
@@ -47,8 +47,12 @@ kernels::RouteArguments arguments_of(const RouteProblem& problem) {
   if (!problem.table.empty() || !problem.offsets.empty())
     arguments.dispatch =
         dispatch_table(problem.table, problem.offsets, problem.num_experts, problem.slot_offset);
-  arguments.remap = {problem.token_lora_mapping.data(), problem.num_local_experts, problem.max_loras,
-                     problem.shared_outer, problem.no_adapter == NoAdapter::base_slot};
+  arguments.remap = {problem.token_lora_mapping.data(),
+                     problem.num_local_experts,
+                     problem.max_loras,
+                     problem.shared_outer,
+                     problem.shared_outer ? 1 : problem.num_local_experts,
+                     problem.no_adapter == NoAdapter::base_slot};
   set_blocks(arguments, problem.num_buckets(), problem.block_size, problem.sentinels);
   return arguments;
 }
@@ -57,7 +61,7 @@ kernels::RouteArguments arguments_of(const AlignProblem& problem) {
   validate(problem);
   kernels::RouteArguments arguments;
   arguments.source = id_source(problem.ids, problem.num_tokens);
-  arguments.remap = {nullptr, problem.num_buckets, 1, false,
+  arguments.remap = {nullptr, problem.num_buckets, 1, false, 0,
                      true};  // every slot has adapter 0 of 1: the id stays
   set_blocks(arguments, problem.num_buckets, problem.block_size, problem.sentinels);
   return arguments;
@@ -65,7 +69,11 @@ kernels::RouteArguments arguments_of(const AlignProblem& problem) {
 
 kernels::RemapRule remap_rule(const RemapProblem& problem) {
   require_pointer("token_lora_mapping", problem.token_lora_mapping.data(), problem.topk_ids.rows);
-  return {problem.token_lora_mapping.data(), problem.num_experts, problem.max_loras, problem.shared_outer,
+  return {problem.token_lora_mapping.data(),
+          problem.num_experts,
+          problem.max_loras,
+          problem.shared_outer,
+          problem.shared_outer ? 1 : problem.num_experts,
           problem.no_adapter == NoAdapter::base_slot};
 }
 

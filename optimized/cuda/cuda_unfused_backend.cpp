@@ -57,11 +57,15 @@ class CudaUnfusedBackend final : public cuda::StepBackend {
                                             virtual_ids, output.token_lora_mask, stream));
     // From here on ids are virtual, contiguous, and sentinels past num_tokens.
     const auto V = static_cast<std::int32_t>(arguments.num_buckets);
-    arguments.source = {
-        virtual_ids,           false,   arguments.source.cols.value, arguments.source.num_rows,
-        arguments.source.cols, nullptr, arguments.source.num_rows};
+    arguments.source = {virtual_ids,
+                        false,
+                        0,
+                        arguments.source.num_rows,
+                        arguments.source.cols,
+                        nullptr,
+                        arguments.source.num_rows};
     arguments.dispatch = {};
-    arguments.remap = {nullptr, V, 1, false, true};
+    arguments.remap = {nullptr, V, 1, false, 0, true};
     three_launches(arguments, static_cast<std::byte*>(context.workspace) + virtual_id_bytes(arguments),
                    stream);
   }
