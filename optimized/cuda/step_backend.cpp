@@ -41,7 +41,8 @@ void StepBackend::remap(const RemapProblem& problem, const RemapOutput& output,
                                           static_cast<cudaStream_t>(context.stream)));
 }
 
-void StepBackend::slice(const SliceProblem& problem, const BufferView& buffers, const ExecutionContext& context) {
+void StepBackend::slice(const SliceProblem& problem, const BufferView& buffers,
+                        const ExecutionContext& context) {
   cuda::slice(problem, buffers, context);
 }
 

@@ -12,7 +12,9 @@ class StepBackend : public Backend {
   MemorySpace memory_space() const override { return MemorySpace::cuda; }
 
   using Backend::workspace_bytes;
-  std::size_t workspace_bytes(const SliceProblem& problem) const override { return slice_workspace_bytes(problem); }
+  std::size_t workspace_bytes(const SliceProblem& problem) const override {
+    return slice_workspace_bytes(problem);
+  }
   void dispatch(const DispatchProblem& problem, const DispatchOutput& output,
                 const ExecutionContext& context) override;
   void remap(const RemapProblem& problem, const RemapOutput& output,
