@@ -46,27 +46,32 @@ __device__ void prefix_columns(const RouteArguments& a, const ColumnMatrix<Count
   const std::uint32_t row_step = blockDim.x >> m.columns_log2;
   if (my_column < width) {
     const Count* count = m.counts + std::size_t{my_row} * m.stride + low + my_column;
-#pragma unroll 8
-    for (std::uint32_t row = my_row; row < rows; row += row_step, count += std::size_t{row_step} * m.stride)
-      tile[row * pitch + my_column] = *count;
+    constexpr std::uint32_t kBatch = 8;  // loads in flight; a store between two loads would order them
+#pragma unroll 1
+    for (std::uint32_t row = my_row; row < rows; row += kBatch * row_step) {
+      std::uint32_t batch[kBatch];
+#pragma unroll
+      for (std::uint32_t j = 0; j < kBatch; ++j, count += std::size_t{row_step} * m.stride)
+        batch[j] = row + j * row_step < rows ? *count : 0;
+#pragma unroll
+      for (std::uint32_t j = 0; j < kBatch; ++j)
+        if (row + j * row_step < rows) tile[(row + j * row_step) * pitch + my_column] = batch[j];
+    }
   }
   __syncthreads();
-  const std::uint32_t each = (rows + 31) / 32;  // rows a lane, consecutive
+  // A warp a column, 32 rows at a time; the odd pitch keeps the lanes in different banks.
 #pragma unroll 1
   for (std::uint32_t column = warp; column < width; column += warps) {
-    const std::uint32_t begin = min(rows, lane * each), end = min(rows, begin + each);
     std::uint32_t sum = 0;
 #pragma unroll 1
-    for (std::uint32_t row = begin; row < end; ++row) sum += tile[row * pitch + column];
-    const std::uint32_t inclusive = warp_inclusive_scan(sum);
-    std::uint32_t running = inclusive - sum;
-#pragma unroll 1
-    for (std::uint32_t row = begin; row < end; ++row) {
-      const std::uint32_t count = tile[row * pitch + column];
-      tile[row * pitch + column] = running;
-      running += count;
+    for (std::uint32_t first = 0; first < rows; first += 32) {
+      const std::uint32_t row = first + lane;
+      const std::uint32_t count = row < rows ? tile[row * pitch + column] : 0;
+      const std::uint32_t inclusive = warp_inclusive_scan(count);
+      if (row < rows) tile[row * pitch + column] = sum + inclusive - count;
+      sum += __shfl_sync(kFullWarp, inclusive, 31);
     }
-    if (lane == 31) totals[column] = inclusive;
+    if (lane == 0) totals[column] = sum;
   }
   __syncthreads();
   // kMaxColumns <= the block's threads: one column a thread.

@@ -117,6 +117,24 @@ template <int kItems>
 __device__ void push_nodes(const RouteArguments& a, const std::uint32_t (&bucket)[kItems], std::uint32_t low,
                            std::uint32_t high, const SlotLists& lists, std::uint32_t (&rank)[kItems]) {
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  // All the warp's slots in one bucket, as when a batch repeats one token: one node for all its rounds.
+  if constexpr (kItems > 1) {
+    bool same = true;
+    const std::uint32_t only = __shfl_sync(kFullWarp, bucket[0], 0);
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) same &= bucket[i] == only;
+    if (__all_sync(kFullWarp, same) && only >= low && only < high && only != a.num_buckets) {
+      const std::uint32_t node = warp * kItems * 32;
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) rank[i] = node << 16 | (32 * i + lane);
+      if (lane < kItems) lists.sentinels[warp * kItems + lane] = 0;
+      if (lane == 0) {
+        lists.nodes[node] = atomicExch(lists.heads + (only - low), node) << 16 | 32 * kItems;
+        if (lists.counts != nullptr) atomicAdd(lists.counts + (only - low), 32u * kItems);
+      }
+      return;
+    }
+  }
 #pragma unroll
   for (int i = 0; i < kItems; ++i) {
     const std::uint32_t round = warp * kItems + i;

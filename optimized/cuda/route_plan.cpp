@@ -57,9 +57,9 @@ std::vector<RoutePlan> one_barrier(RouteTier tier, const RouteSize& size, const 
   const bool cluster = tier == RouteTier::cluster;
   if (cluster && !device.clusters) return {};
   if (blocks == 0)
-    blocks = cluster
-                 ? kMaxCluster
-                 : std::clamp(ceil_div(size.num_slots, kThreads), 1u, std::min(64u, device.multiprocessors));
+    blocks = cluster ? kMaxCluster
+                     : std::clamp(ceil_div(size.num_slots, kThreads / 4), 1u,
+                                  std::min(64u, device.multiprocessors));
   if (blocks > (cluster ? kMaxCluster : device.multiprocessors)) return {};
   RoutePlan plan{tier, blocks, kThreads, items_for(ceil_div(size.num_slots, blocks), kThreads), {}, 0};
   if (plan.items == 0 || !fits(kernels::route_medium_shared_bytes(size.num_buckets, plan.items), device))
@@ -91,8 +91,9 @@ bool set_chunk(TwoBarrierShape& shape, std::uint32_t buckets, const DeviceInfo& 
 std::vector<RoutePlan> grid(const RouteSize& size, const DeviceInfo& device, std::uint32_t blocks) {
   RoutePlan plan{RouteTier::grid, 0, kThreads, 0, {}, 0};
   plan.blocks = blocks != 0 ? blocks
-                            : std::clamp(ceil_div(size.num_slots, kThreads), 1u,
-                                         std::min(device.multiprocessors, kThreads));
+                            : std::clamp(std::max(ceil_div(size.num_slots, kThreads),
+                                                  std::min(96u, ceil_div(size.num_slots, kThreads / 4))),
+                                         1u, std::min(device.multiprocessors, kThreads));
   plan.items = items_for(ceil_div(size.num_slots, plan.blocks), kThreads);
   if (plan.items == 0 || plan.blocks > device.multiprocessors) return {};
   plan.shape = {plan.blocks, plan.items, 3, 8};
@@ -167,11 +168,12 @@ RoutePlan plan_route(const RouteSize& size, const DeviceInfo& device) {
   const auto first = [&](RouteTier tier, bool when) -> std::vector<RoutePlan> {
     return when ? plans_of_tier(tier, size, device) : std::vector<RoutePlan>{};
   };
-  // The bounds are measured; benchmarks/NOTES.md has the sweep.
+  // The bounds are measured; benchmarks/NOTES.md has the sweep. A cluster of 16 blocks lost to 64 cooperative
+  // ones wherever both can serve: its barrier is cheaper, but 16 multiprocessors issue and store a quarter as
+  // fast.
   for (const auto& [tier, when] : {std::pair{RouteTier::pairs, n <= 64 || (n <= 256 && V > 8192)},
                                    std::pair{RouteTier::small, n <= 4096 && V <= 16384},
-                                   std::pair{RouteTier::cluster, n <= 16384 && V <= 4096},
-                                   std::pair{RouteTier::medium, n <= 65536 && V <= 1100},
+                                   std::pair{RouteTier::medium, n <= 65536 && V <= 640},
                                    std::pair{RouteTier::grid, true}, std::pair{RouteTier::stream, true}})
     if (const auto plans = first(tier, when); !plans.empty()) return plans.front();
   throw std::runtime_error("the device has too little shared memory for any route kernel: " +
