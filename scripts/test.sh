@@ -49,7 +49,10 @@ no_cuda() {  # what a machine without nvcc builds: the system's Thrust, no GPU b
 }
 
 stage setup ./scripts/setup.sh --dev || exit 1
-stage format check_format
+# What clang-format and clang-tidy say differs between versions; the tree is kept by version 14.
+llvm14() { clang-format --version | grep -q 'version 14\.' && clang-tidy --version | grep -q 'version 14\.'; }
+other_llvm="the tree is kept by clang-format and clang-tidy 14; here is another version"
+if llvm14; then stage format check_format; else skip format "$other_llvm"; fi
 if stage build build release; then
   stage unit-tests unit_tests build
   stage property-tests property_tests build "$cases"
@@ -60,7 +63,7 @@ if stage build build release; then
   stage command-line python3 property_tests/cli/command_line_test.py ./build/eplora
   stage golden-files python3 scripts/make_golden.py --verify
   stage documents python3 scripts/check_docs.py ./build/eplora
-  if ((quick)); then skip lint "--quick"; else stage lint lint; fi
+  if ((quick)); then skip lint "--quick"; elif llvm14; then stage lint lint; else skip lint "$other_llvm"; fi
 fi
 if ((quick)); then
   skip sanitizers "--quick"; skip no-cuda "--quick"
