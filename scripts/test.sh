@@ -50,7 +50,7 @@ no_cuda() {  # what a machine without nvcc builds: the system's Thrust, no GPU b
 
 stage setup ./scripts/setup.sh --dev || exit 1
 # What clang-format and clang-tidy say differs between versions; the tree is kept by version 14.
-llvm14() { clang-format --version | grep -q 'version 14\.' && clang-tidy --version | grep -q 'version 14\.'; }
+llvm14() { [[ $(clang-format --version) == *"version 14."* && $(clang-tidy --version) == *"version 14."* ]]; }
 other_llvm="the tree is kept by clang-format and clang-tidy 14; here is another version"
 if llvm14; then stage format check_format; else skip format "$other_llvm"; fi
 if stage build build release; then
