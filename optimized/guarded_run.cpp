@@ -24,9 +24,11 @@ std::span<const std::byte> bytes_at(const void* data, std::size_t bytes) {
 
 /// One call under guard: copies of the problem's arrays in the backend's memory.
 class Call {
+  MemoryAccess& memory_;
+
  public:
   Call(Backend& backend, std::uint8_t poison, Operation operation)
-      : buffers(memory_access(backend.memory_space()), poison), poison_(poison) {
+      : memory_(memory_access(backend.memory_space())), buffers(memory_, poison), poison_(poison) {
     who_ = "backend " + std::string(backend.name()) + ", " + std::string(to_string(operation)) + ",";
   }
 
@@ -57,8 +59,11 @@ class Call {
     return NumTokens::at(buffers.input<std::int32_t>("num_tokens", std::span(host.pointer, 1)));
   }
 
+  /// The last buffer; all of them are in the backend's memory then.
   ExecutionContext context(std::size_t workspace_bytes) {
-    return {buffers.workspace(workspace_bytes), workspace_bytes, nullptr};
+    void* const workspace = buffers.workspace(workspace_bytes);
+    buffers.upload();
+    return {workspace, workspace_bytes, memory_.stream()};
   }
 
   AlignOutput blocks(std::int64_t capacity, std::int64_t block_size) {
@@ -76,7 +81,7 @@ class Call {
             buffers.read(output.num_tokens_post_padded, 1).front()};
   }
 
-  void verify() const { buffers.verify(who_); }
+  void verify() { buffers.verify(who_); }
 
  private:
   template <class Id>
