@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
-#include <random>
 
 #include "optimized/backend.h"
 #include "optimized/guarded_run.h"
 #include "optimized/thrust/thrust_host_backend.h"
+#include "property_tests/generators/random_slice.h"
 #include "reference/check.h"
 #include "reference/lora/slice.h"
 
@@ -18,100 +18,6 @@ namespace eplora {
 namespace {
 
 constexpr DType kTypes[] = {DType::f32, DType::f16, DType::bf16};
-
-/// Byte equality also of the scales: NaN patterns included.
-bool same_bytes(const LoraBuffers& a, const LoraBuffers& b) {
-  for (std::size_t layer = 0; layer < a.shape().layers.size(); ++layer)
-    for (BufferTensor tensor : kBufferTensors)
-      if (a.shape().active(layer, tensor) &&
-          !std::ranges::equal(a.bytes(layer, tensor), b.bytes(layer, tensor)))
-        return false;
-  return std::ranges::equal(std::as_bytes(a.scales()), std::as_bytes(b.scales()));
-}
-
-/// A random adapter, with memory of its own, and a rank to cut it for.
-struct RandomSlice {
-  std::mt19937_64 random;
-  std::vector<std::vector<std::uint64_t>> memory;
-  Adapter adapter;
-  std::vector<std::int32_t> local_experts;
-  BufferShape shape;
-  SliceProblem problem;
-
-  std::int64_t below(std::int64_t end) {
-    return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(end));
-  }
-
-  /// Random bits of any kind: NaNs, infinities and subnormals of every type are among them.
-  const void* bits(std::int64_t elements) {
-    std::vector<std::uint64_t>& words = memory.emplace_back(static_cast<std::size_t>(elements / 2 + 1));
-    for (std::uint64_t& word : words) word = random();
-    return words.data();
-  }
-
-  StridedTensor tensor(DType dtype, std::int64_t experts, std::int64_t rows, std::int64_t cols) {
-    const std::int64_t size = experts * rows * cols;
-    if (below(2) == 0) return {bits(size), dtype, experts, rows, cols, rows * cols, cols, 1};
-    return {bits(size), dtype, experts, rows, cols, 1, experts, experts * rows};  // expert fastest
-  }
-
-  explicit RandomSlice(std::uint64_t seed) : random(seed) {
-    MoeGeometry& geometry = problem.geometry;
-    const std::int64_t scale = below(8) == 0 ? 120 : 1;  // now and then enough elements for TBB
-    geometry.num_experts = static_cast<std::int32_t>(1 + below(6));
-    geometry.hidden = (1 + below(7)) * scale;
-    problem.place.moe_tp = static_cast<std::int32_t>(1 + below(4));
-    problem.place.moe_tp_rank = static_cast<std::int32_t>(below(problem.place.moe_tp));
-    geometry.intermediate = problem.place.moe_tp * (1 + below(5)) * scale;
-    geometry.gated = below(4) != 0;
-    geometry.form = geometry.gated && below(2) == 0 ? GateUpForm::interleaved : GateUpForm::stacked;
-    geometry.shared_outer = below(3) == 0;
-    const std::int64_t E = geometry.num_experts, H = geometry.hidden, I = geometry.intermediate;
-    const std::int64_t outer = geometry.shared_outer ? 1 : E, R = 1 + below(5);
-
-    local_experts.resize(static_cast<std::size_t>(E));
-    std::iota(local_experts.begin(), local_experts.end(), 0);
-    std::shuffle(local_experts.begin(), local_experts.end(), random);
-    local_experts.resize(static_cast<std::size_t>(below(E + 1)));
-
-    std::vector<BufferLayer> layers;
-    for (std::int32_t id = 0; id < 3; ++id) {
-      const bool has_gate_up = below(5) != 0, has_down = below(5) != 0;
-      layers.push_back({id * 2, has_gate_up, has_down});
-      if (below(4) == 0) continue;  // the adapter lacks the layer
-      AdapterLayer layer;
-      const DType dtype = kTypes[below(3)];
-      if (has_gate_up && below(4) != 0) {
-        const std::int64_t r = 1 + below(R);
-        const StridedTensor A = tensor(dtype, outer, r, H);
-        if (geometry.form == GateUpForm::interleaved) {  // both halves in one tensor, row by row
-          StridedTensor gate{bits(E * 2 * I * r), dtype, E, I, r, 2 * I * r, 2 * r, 1}, up = gate;
-          up.data = static_cast<const std::byte*>(gate.data) + r * static_cast<std::int64_t>(bytes_of(dtype));
-          layer.gate_up = {LoraPair{A, gate}, LoraPair{A, up}};
-        } else {
-          layer.gate_up[0] = {A, tensor(dtype, E, I, r)};
-          if (geometry.gated) layer.gate_up[1] = {tensor(dtype, outer, r, H), tensor(dtype, E, I, r)};
-        }
-      }
-      if (has_down && below(4) != 0) {
-        const std::int64_t r = 1 + below(R);
-        layer.down = {tensor(dtype, E, r, I), tensor(dtype, outer, H, r)};
-      }
-      layer.gate_up_scale = static_cast<float>(below(100)) / 7.0F;
-      layer.down_scale = static_cast<float>(below(100)) / 3.0F;
-      adapter.layers[id * 2] = layer;
-    }
-    layers.insert(layers.begin() + below(4), BufferLayer{std::nullopt, true, true});
-    shape = buffer_shape(geometry, problem.place, static_cast<std::int64_t>(local_experts.size()), layers,
-                         static_cast<std::int32_t>(1 + below(3)), R, kTypes[below(3)]);
-    problem.local_experts = local_experts;
-    problem.adapter = &adapter;
-    problem.shape = &shape;
-    problem.slot = static_cast<std::int32_t>(below(shape.max_loras));
-  }
-  RandomSlice(const RandomSlice&) = delete;  // problem points into this
-  RandomSlice& operator=(const RandomSlice&) = delete;
-};
 
 TEST(BackendSlice, everyBackendEqualsTheReferenceInEveryByte) {
   const auto backends = available_backends();

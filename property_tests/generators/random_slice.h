@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random slicings that visit every way a GPU copies: rows of all widths and alignments, halves stacked,
+// Random slicings that visit every way a backend copies: rows of all widths and alignments, halves stacked,
 // interleaved in one tensor or in two, experts slowest or fastest, reversed and repeated rows, ranks below R,
-// absent modules, all nine pairs of element types.
+// absent modules, all nine pairs of element types, and now and then enough elements for a parallel host.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "reference/lora/buffers.h"
@@ -68,8 +69,10 @@ struct RandomSlice {
 
   explicit RandomSlice(std::uint64_t seed) : random(seed) {
     MoeGeometry& geometry = problem.geometry;
-    const std::int64_t unit = std::int64_t{1} << below(6);  // widths that are multiples of powers of two
-    geometry.num_experts = static_cast<std::int32_t>(one_in(4) ? 8 + below(60) : 1 + below(6));
+    const bool large = one_in(12);
+    // Widths that are multiples of powers of two, or of what is not.
+    const std::int64_t unit = large ? 120 : std::int64_t{1} << below(6);
+    geometry.num_experts = static_cast<std::int32_t>(!large && one_in(4) ? 8 + below(60) : 1 + below(6));
     geometry.hidden = (1 + below(6)) * unit;
     problem.place.moe_tp = static_cast<std::int32_t>(1 + below(4));
     problem.place.moe_tp_rank = static_cast<std::int32_t>(below(problem.place.moe_tp));
@@ -138,5 +141,15 @@ struct RandomSlice {
     return kTypes[below(3)];
   }
 };
+
+/// Byte equality also of the scales: NaN patterns included.
+inline bool same_bytes(const LoraBuffers& a, const LoraBuffers& b) {
+  for (std::size_t layer = 0; layer < a.shape().layers.size(); ++layer)
+    for (BufferTensor tensor : kBufferTensors)
+      if (a.shape().active(layer, tensor) &&
+          !std::ranges::equal(a.bytes(layer, tensor), b.bytes(layer, tensor)))
+        return false;
+  return std::ranges::equal(std::as_bytes(a.scales()), std::as_bytes(b.scales()));
+}
 
 }  // namespace eplora
