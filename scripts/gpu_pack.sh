@@ -17,10 +17,10 @@ for program in eplora eplora_property_tests eplora_gpu_tests; do
   if [[ ! -x $build/$program ]]; then echo "gpu_pack.sh: $build/$program is not there: build it first" >&2; exit 1; fi
   strip -o "$to/$program" "$build/$program"
 done
-# Every library but the C library's own and the driver's: those belong to the machine.
+# Every library but those of the C and C++ compilers and of the driver: they belong to the machine.
 for program in "$to"/eplora*; do ldd "$program"; done |
   awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | sort -u |
-  grep -Ev '^(libc|libm|libdl|librt|libpthread|ld-linux.*|libcuda|libgcc_s)\.so' |
+  grep -Ev '^(libc|libm|libdl|librt|libpthread|ld-linux.*|libcuda|libgcc_s|libstdc\+\+)\.so' |
   while read -r name path; do cp -L "$path" "$to/$name"; done
 git rev-parse HEAD 2>/dev/null >"$to/COMMIT" || true
 
