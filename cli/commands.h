@@ -58,6 +58,16 @@ struct MutantsOptions {
 };
 int run_mutants(const MutantsOptions& options, const Output& output);
 
+struct BenchOptions {
+  std::vector<std::string> suites, backends, shapes, patterns;  ///< empty = what benchmarks/run.h says
+  bool quick = false;
+  std::string format;  ///< "csv", "markdown"; empty = a table for people
+  std::string output;  ///< result file to write
+  std::string commit;  ///< of the sources; empty = not given
+  std::string date;    ///< empty = today, UTC
+};
+int run_bench(const BenchOptions& options, const Output& output);
+
 int run_list(const Output& output);
 
 }  // namespace eplora

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "benchmarks/synthetic.h"
 #include "cli/commands.h"
 #include "cli/progress.h"
 #include "optimized/backend.h"
@@ -48,17 +49,5 @@ CompareOutcome compare_adapter(const CompareOptions& options, const Backends& ba
 
 CompareOutcome compare_speed(const CompareOptions& options, const Backends& backends, const Output& output,
                              Progress& progress, nlohmann::ordered_json& document);
-
-/// A value in [0, 2^64) for (seed, place): counter-based, so that equal seeds give equal data on every
-/// machine.
-std::uint64_t random_bits(std::uint64_t seed, std::uint64_t place);
-
-/// `[T, K]` distinct experts a token, each equally likely.
-std::vector<std::int32_t> random_topk_ids(std::uint64_t seed, std::int64_t num_tokens,
-                                          std::int32_t num_experts, std::int32_t top_k);
-
-/// `[T]` adapters in [0, L), or -1 for one token in L + 1.
-std::vector<std::int32_t> random_lora_mapping(std::uint64_t seed, std::int64_t num_tokens,
-                                              std::int32_t max_loras);
 
 }  // namespace eplora

@@ -38,6 +38,7 @@ struct Program {
   CheckOptions check;
   LayoutShowOptions layout_show;
   MutantsOptions mutants;
+  BenchOptions bench;
   std::function<int(const Output&)> chosen;
 };
 
@@ -173,6 +174,43 @@ void add_mutants(Program& program) {
       ->capture_default_str();
 }
 
+void add_bench(Program& program) {
+  BenchOptions& options = program.bench;
+  CLI::App* app = command(
+      program.app, program, "bench",
+      "Times every backend side by side: medians, spread, launches, bytes, rates, ratios to the measured "
+      "floors.\n"
+      "Outputs are checked afterwards. On a GPU where there is one, else on the host.",
+      "eplora bench --suite route --shape '64x8*' --output results.json",
+      [&options](const Output& output) { return run_bench(options, output); });
+  app->add_option("--suite", options.suites,
+                  "route, remap, align, slice; several: route,slice (default: all)")
+      ->delimiter(',')
+      ->type_name("NAME");
+  app->add_option("--backend", options.backends,
+                  "backends to time, all of the GPU or all of the host (default: see eplora list)")
+      ->delimiter(',')
+      ->type_name("NAME");
+  app->add_option("--shape", options.shapes, "shapes by name or glob: '64x8*'")
+      ->delimiter(',')
+      ->type_name("NAME");
+  app->add_option(
+         "--pattern", options.patterns,
+         "uniform, zipf, one-expert, sentinels (default: all for route, uniform for remap and align)")
+      ->delimiter(',')
+      ->type_name("NAME");
+  app->add_flag("--quick", options.quick, "few shapes and samples, to see that it works");
+  app->add_flag_callback(
+      "--csv", [&options] { options.format = "csv"; }, "print comma-separated values");
+  app->add_flag_callback(
+      "--markdown", [&options] { options.format = "markdown"; }, "print Markdown");
+  app->add_option("--output", options.output, "also write a result file")->type_name("FILE");
+  app->add_option("--commit", options.commit, "commit of the sources, for the result file")
+      ->type_name("HASH");
+  app->add_option("--date", options.date, "date for the result file (default: today, UTC)")
+      ->type_name("DATE");
+}
+
 /// CLI11 has codes of its own from 100 upwards; help and version are successes, the rest is a usage error.
 int report_usage(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
@@ -200,6 +238,7 @@ int run(int argc, char** argv) {
   add_check(program);
   add_layout(program);
   add_mutants(program);
+  add_bench(program);
   command(app, program, "list",
           "Backends (and why one is not available), properties, mutants, presets and models.",
           "eplora list --json", [](const Output& output) { return run_list(output); });

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "benchmarks/run.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "benchmarks/machine.h"
+#include "benchmarks/routing_workload.h"
+#include "benchmarks/slice_workload.h"
+#include "reference/check.h"
+
+namespace eplora::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// How many samples: at least `fewest`, then more until `seconds` are over or there are `most`.
+struct Effort {
+  int fewest, most;
+  double seconds;
+};
+
+constexpr const char* kGpuMethod =
+    "samples are replays of a CUDA graph that holds `calls` calls, timed by events, divided by `calls`; "
+    "calls "
+    "rotate over `sets` input sets, each with inputs, outputs and workspace of its own; backends take turns, "
+    "sample by sample; floors were measured first, in the same way";
+constexpr const char* kHostMethod =
+    "samples are rows of `calls` calls, timed by a steady clock, divided by `calls`; calls rotate over "
+    "`sets` "
+    "input sets, each with inputs, outputs and workspace of its own; backends take turns, sample by sample; "
+    "floors were measured first, in the same way";
+constexpr const char* kChecked =
+    "outputs were poisoned before timing and afterwards read back: routing outputs of every input set "
+    "compared "
+    "byte for byte with the reference on the host; slicing outputs of every layer compared with the "
+    "reference "
+    "by SHA-256, and the other adapter slot byte for byte with what stood there";
+
+/// Samples of everything, in turns; who goes first changes from round to round.
+void take_turns(const std::vector<Calls*>& all, const std::vector<std::vector<double>*>& samples,
+                const Effort& effort) {
+  for (Calls* calls : all) calls->sample();  // warm
+  const Clock::time_point start = Clock::now();
+  for (int round = 0; round < effort.most; ++round) {
+    if (round >= effort.fewest &&
+        std::chrono::duration<double>(Clock::now() - start).count() > effort.seconds)
+      break;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const std::size_t turn = (i + static_cast<std::size_t>(round)) % all.size();
+      samples[turn]->push_back(all[turn]->sample());
+    }
+  }
+}
+
+std::vector<FloorRecord> measure_floors(Machine& machine, bool quick) {
+  std::vector<FloorCalls> floors = machine.prepare_floors();
+  std::vector<FloorRecord> records;
+  for (const FloorCalls& floor : floors) records.push_back({floor.name, floor.is_copy, floor.bytes, {}});
+  std::vector<Calls*> calls;
+  std::vector<std::vector<double>*> samples;
+  for (std::size_t i = 0; i < floors.size(); ++i) {
+    calls.push_back(floors[i].calls.get());
+    samples.push_back(&records[i].samples_us);
+  }
+  take_turns(calls, samples, quick ? Effort{5, 11, 0.2} : Effort{21, 41, 1});
+  return records;
+}
+
+TimingRecord timing_of(const std::string& name, const Calls& calls) {
+  return {name, calls.timed_as, calls.note, calls.count, calls.launches, calls.other_nodes, {}};
+}
+
+class Run {
+ public:
+  Run(const Request& request, const std::function<void(const std::string&)>& say)
+      : request_(request), say_(say) {}
+
+  Outcome go() {
+    choose_backends();
+    Record& record = outcome_.record;
+    record.device = machine_->device();
+    record.memory = to_string(machine_->space());
+    record.driver = machine_->driver();
+    record.cuda = machine_->cuda();
+    record.method = on_gpu() ? kGpuMethod : kHostMethod;
+    record.checked = kChecked;
+    say_("floors");
+    record.floors = measure_floors(*machine_, request_.quick);
+    const std::vector<Suite> all(std::begin(kSuites), std::end(kSuites));
+    for (const Suite suite : request_.suites.empty() ? all : request_.suites)
+      suite == Suite::slice ? slice_suite() : routing_suite(suite);
+    for (const std::string& glob : request_.shapes)
+      if (std::ranges::find(fitted_, glob) == fitted_.end()) refuse_shape(glob);
+    return std::move(outcome_);
+  }
+
+ private:
+  bool on_gpu() const { return machine_->space() == MemorySpace::cuda; }
+  void skip(const std::string& what, const std::string& why) {
+    outcome_.record.skipped.push_back({what, why});
+  }
+
+  void choose_backends() {
+    for (const std::string& name : request_.backends) backends_.push_back(make_backend(name));
+    if (request_.backends.empty()) {
+      std::vector<std::unique_ptr<Backend>> here = available_backends();
+      const bool gpu =
+          std::ranges::any_of(here, [](const auto& b) { return b->memory_space() == MemorySpace::cuda; });
+      for (std::unique_ptr<Backend>& backend : here)
+        if ((backend->memory_space() == MemorySpace::cuda) == gpu)
+          backends_.push_back(std::move(backend));
+        else
+          skip(std::string(backend->name()), "it runs on the host; name it with --backend to time it");
+      for (const BackendEntry& entry : list_backends())
+        if (!entry.unavailable.empty()) skip(entry.name, entry.unavailable);
+    }
+    const MemorySpace space = backends_.front()->memory_space();
+    for (const auto& backend : backends_)
+      if (backend->memory_space() != space)
+        reject("backend", std::string(backend->name()),
+               "one run times either backends of the host or of the GPU; " +
+                   std::string(backends_.front()->name()) + " is of the other kind");
+    machine_ = space == MemorySpace::cuda ? make_cuda_machine() : make_host_machine();
+  }
+
+  /// Whether a shape is asked for; with no --shape at all, whether it is one of the defaults.
+  bool chosen(const std::string& name, bool by_default) {
+    if (request_.shapes.empty()) return by_default;
+    bool any = false;
+    for (const std::string& glob : request_.shapes) {
+      if (!fits(name, glob)) continue;
+      fitted_.push_back(glob);
+      any = true;
+    }
+    return any;
+  }
+
+  void refuse_shape(const std::string& glob) const {
+    std::string names;
+    const auto add = [&](const std::string& name) { names += (names.empty() ? "" : ", ") + name; };
+    const auto asked = [&](Suite suite) {
+      return request_.suites.empty() || std::ranges::find(request_.suites, suite) != request_.suites.end();
+    };
+    if (asked(Suite::route) || asked(Suite::remap) || asked(Suite::align))
+      for (const RoutingShape& shape : goal_shapes()) add(shape.name);
+    if (asked(Suite::route))
+      for (const RoutingShape& shape : request_.models) add(shape.name);
+    if (asked(Suite::slice))
+      for (const SliceShape& shape : slice_shapes()) add(shape.name);
+    reject("shape", glob, "the suites asked for have " + names);
+  }
+
+  std::vector<Pattern> patterns(Suite suite, const RoutingShape& shape) const {
+    if (!request_.patterns.empty()) return request_.patterns;
+    if (request_.quick || suite != Suite::route || !shape.model.empty()) return {Pattern::uniform};
+    return {std::begin(kPatterns), std::end(kPatterns)};
+  }
+
+  void routing_suite(Suite suite) {
+    std::vector<RoutingShape> shapes = goal_shapes();
+    if (suite == Suite::route) shapes.insert(shapes.end(), request_.models.begin(), request_.models.end());
+    const std::int64_t largest = on_gpu() ? std::int64_t{1} << 31 : 1 << 18;
+    for (const RoutingShape& shape : shapes) {
+      const bool small = shape.slots() <= largest && !(request_.quick && shape.slots() > (1 << 16));
+      if (!chosen(shape.name, small)) {
+        if (request_.shapes.empty())
+          skip(std::string(to_string(suite)) + " " + shape.name,
+               request_.quick ? "not among the shapes of --quick"
+                              : "too large for a short run on a host; name it with --shape");
+        continue;
+      }
+      for (const Pattern pattern : patterns(suite, shape)) {
+        say_(std::string(to_string(suite)) + " " + shape.name + " " + std::string(to_string(pattern)));
+        const int sets = !on_gpu() && shape.slots() > (1 << 16) ? 2 : rotating_sets(shape);
+        const auto workload = make_routing_workload(suite, shape, pattern, sets);
+        ShapeRecord record;
+        record.suite = suite;
+        record.pattern = pattern;
+        record.routing = shape;
+        if (suite != Suite::route) record.routing.goal_us = record.routing.engines_today_us = {};
+        const int rounds = !on_gpu()                    ? 1
+                           : shape.slots() <= (1 << 12) ? 16
+                           : shape.slots() <= (1 << 16) ? 4
+                                                        : 1;
+        Effort effort = on_gpu() ? shape.slots() <= (1 << 18) ? Effort{41, 61, 0.4} : Effort{21, 31, 0.4}
+                                 : Effort{5, 41, 0.2};
+        if (request_.quick) effort = {5, 11, 0.05};
+        time(*workload, std::move(record), sets * rounds, effort);
+      }
+    }
+  }
+
+  void slice_suite() {
+    for (SliceShape shape : slice_shapes()) {
+      if (!chosen(shape.name, !request_.quick || shape.name == slice_shapes().front().name)) {
+        if (request_.shapes.empty()) skip("slice " + shape.name, "not among the shapes of --quick");
+        continue;
+      }
+      if (!on_gpu() && shape.layers != slice_shapes().front().layers && request_.shapes.empty()) {
+        skip("slice " + shape.name, "a host cuts one layer, which other shapes do");
+        continue;
+      }
+      if (!on_gpu()) shape.layers = 1;
+      if (on_gpu() && request_.quick) shape.layers = 4;
+      say_("slice " + shape.name);
+      const auto workload = make_slice_workload(shape);
+      ShapeRecord record;
+      record.suite = Suite::slice;
+      record.slice = shape;
+      time(*workload, std::move(record), 1,
+           request_.quick || !on_gpu() ? Effort{3, 11, 0.3} : Effort{21, 21, 0});
+    }
+  }
+
+  void time(const Workload& workload, ShapeRecord record, int calls, const Effort& effort) {
+    record.bytes = workload.bytes();
+    record.sets = workload.sets();
+    record.parts = workload.parts();
+    std::vector<std::unique_ptr<Loaded>> loaded;
+    std::vector<std::unique_ptr<Calls>> prepared;
+    for (const auto& backend : backends_) {
+      if (record.suite == Suite::slice && backend->name() == "cuda-unfused")
+        continue;  // it slices as cuda does
+      Loaded& own = *loaded.emplace_back(workload.load(*backend, machine_->memory()));
+      own.poison();
+      for (int set = 0; set < workload.sets(); ++set) own.enqueue(set, nullptr);
+      machine_->memory().synchronize();
+      own.poison();
+      prepared.push_back(machine_->prepare(
+          [&own, sets = workload.sets()](int i, void* stream) { own.enqueue(i % sets, stream); }, calls));
+      record.timings.push_back(timing_of(std::string(backend->name()), *prepared.back()));
+    }
+    if (record.suite == Suite::slice) {
+      prepared.push_back(machine_->prepare_copy(record.bytes));
+      record.copy = timing_of("copy", *prepared.back());
+    }
+    std::vector<Calls*> all;
+    std::vector<std::vector<double>*> samples;
+    for (std::size_t i = 0; i < prepared.size(); ++i) {
+      all.push_back(prepared[i].get());
+      samples.push_back(i < record.timings.size() ? &record.timings[i].samples_us : &record.copy->samples_us);
+    }
+    take_turns(all, samples, effort);
+    machine_->memory().synchronize();
+    for (std::size_t i = 0; i < loaded.size(); ++i)
+      if (const std::string difference = loaded[i]->difference(); !difference.empty())
+        outcome_.differences.push_back(record.timings[i].backend + ", " +
+                                       std::string(to_string(record.suite)) + " " + record.name() + " " +
+                                       std::string(to_string(record.pattern)) + ": " + difference);
+    outcome_.record.shapes.push_back(std::move(record));
+  }
+
+  const Request& request_;
+  const std::function<void(const std::string&)>& say_;
+  std::vector<std::unique_ptr<Backend>> backends_;
+  std::unique_ptr<Machine> machine_;
+  std::vector<std::string> fitted_;
+  Outcome outcome_;
+};
+
+}  // namespace
+
+Outcome run(const Request& request, const std::function<void(const std::string&)>& say) {
+  return Run(request, say).go();
+}
+
+}  // namespace eplora::bench
