@@ -13,18 +13,20 @@ using Clock = std::chrono::steady_clock;
 
 class HostCalls final : public Calls {
  public:
-  HostCalls(std::function<void(int, void*)> enqueue, int calls) : enqueue_(std::move(enqueue)) {
-    count = calls;
+  HostCalls(std::function<void(int, void*)> enqueue, int sets, int rounds)
+      : enqueue_(std::move(enqueue)), sets_(sets) {
+    count = sets * rounds;
     timed_as = "host calls";
   }
   double sample() override {
     const Clock::time_point before = Clock::now();
-    for (int i = 0; i < count; ++i) enqueue_(i, nullptr);
+    for (int i = 0; i < count; ++i) enqueue_(i % sets_, nullptr);
     return std::chrono::duration<double, std::micro>(Clock::now() - before).count() / count;
   }
 
  private:
   std::function<void(int, void*)> enqueue_;
+  int sets_;
 };
 
 class HostMachine final : public Machine {
@@ -40,21 +42,25 @@ class HostMachine final : public Machine {
   }
   MemoryAccess& memory() override { return memory_access(MemorySpace::host); }
 
-  std::unique_ptr<Calls> prepare(std::function<void(int, void*)> enqueue, int calls) override {
-    return std::make_unique<HostCalls>(std::move(enqueue), calls);
+  void fill(void* memory, std::size_t bytes, std::uint8_t value) override {
+    std::memset(memory, value, bytes);
+  }
+
+  std::unique_ptr<Calls> prepare(std::function<void(int, void*)> enqueue, int sets, int rounds) override {
+    return std::make_unique<HostCalls>(std::move(enqueue), sets, rounds);
   }
 
   std::unique_ptr<Calls> prepare_copy(std::int64_t bytes) override {
     const auto half = static_cast<std::size_t>(bytes / 2);
     const auto from = std::make_shared<Buffer>(memory(), half), to = std::make_shared<Buffer>(memory(), half);
-    from->fill(1);
-    to->fill(2);
-    return prepare([=](int, void*) { std::memcpy(to->data(), from->data(), half); }, 1);
+    fill(from->data(), half, 1);
+    fill(to->data(), half, 2);
+    return prepare([=](int, void*) { std::memcpy(to->data(), from->data(), half); }, 1, 1);
   }
 
   std::vector<FloorCalls> prepare_floors() override {
     std::vector<FloorCalls> floors;
-    floors.push_back({"empty call", false, 0, prepare([](int, void*) {}, 1024)});
+    floors.push_back({"empty call", false, 0, prepare([](int, void*) {}, 1, 1024)});
     for (const std::int64_t mib : {4, 64}) {
       const std::int64_t bytes = mib << 21;  // read and written
       floors.push_back({"memcpy " + std::to_string(mib) + " MiB", true, bytes, prepare_copy(bytes)});

@@ -43,8 +43,11 @@ class Machine {
   virtual std::string cuda() const { return ""; }  ///< version of the runtime
   virtual MemoryAccess& memory() = 0;
 
-  /// `enqueue(i, stream)` for i in [0, count) is one sample. It has run once before.
-  virtual std::unique_ptr<Calls> prepare(std::function<void(int, void*)> enqueue, int count) = 0;
+  virtual void fill(void* memory, std::size_t bytes, std::uint8_t value) = 0;
+
+  /// A sample is `rounds` times `enqueue(i, stream)` for i in [0, sets); one round where a graph cannot be
+  /// had. Each call has run before, so that nothing is loaded or grown while it is captured or timed.
+  virtual std::unique_ptr<Calls> prepare(std::function<void(int, void*)> enqueue, int sets, int rounds) = 0;
   /// A copy that reads `bytes / 2` and writes as many.
   virtual std::unique_ptr<Calls> prepare_copy(std::int64_t bytes) = 0;
   virtual std::vector<FloorCalls> prepare_floors() = 0;

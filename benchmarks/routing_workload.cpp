@@ -154,10 +154,10 @@ class LoadedRouting final : public Loaded {
     for (std::size_t i = 0; i < inputs.size(); ++i) sets_.push_back(load_set(memory, inputs[i], expected[i]));
   }
 
-  void poison() override {
+  void poison(const Fill& fill) override {
     for (const LoadedSet& set : sets_) {
-      for (const Buffer& output : set.outputs) output.fill(0xA5);
-      set.workspace.fill(0x5A);
+      for (const Buffer& output : set.outputs) fill(output.data(), output.size(), 0xA5);
+      fill(set.workspace.data(), set.workspace.size(), 0x5A);
     }
   }
 

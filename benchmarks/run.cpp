@@ -40,12 +40,13 @@ constexpr const char* kChecked =
 /// Samples of everything, in turns; who goes first changes from round to round.
 void take_turns(const std::vector<Calls*>& all, const std::vector<std::vector<double>*>& samples,
                 const Effort& effort) {
-  for (Calls* calls : all) calls->sample();  // warm
-  const Clock::time_point start = Clock::now();
+  Clock::time_point start = Clock::now();
+  const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+  for (int round = 0; round < 2 || seconds() < 0.03; ++round)  // warm: caches, and clocks that idled
+    for (Calls* calls : all) calls->sample();
+  start = Clock::now();
   for (int round = 0; round < effort.most; ++round) {
-    if (round >= effort.fewest &&
-        std::chrono::duration<double>(Clock::now() - start).count() > effort.seconds)
-      break;
+    if (round >= effort.fewest && seconds() > effort.seconds) break;
     for (std::size_t i = 0; i < all.size(); ++i) {
       const std::size_t turn = (i + static_cast<std::size_t>(round)) % all.size();
       samples[turn]->push_back(all[turn]->sample());
@@ -186,7 +187,7 @@ class Run {
         Effort effort = on_gpu() ? shape.slots() <= (1 << 18) ? Effort{41, 61, 0.4} : Effort{21, 31, 0.4}
                                  : Effort{5, 41, 0.2};
         if (request_.quick) effort = {5, 11, 0.05};
-        time(*workload, std::move(record), sets * rounds, effort);
+        time(*workload, std::move(record), rounds, effort);
       }
     }
   }
@@ -213,7 +214,7 @@ class Run {
     }
   }
 
-  void time(const Workload& workload, ShapeRecord record, int calls, const Effort& effort) {
+  void time(const Workload& workload, ShapeRecord record, int rounds, const Effort& effort) {
     record.bytes = workload.bytes();
     record.sets = workload.sets();
     record.parts = workload.parts();
@@ -223,12 +224,13 @@ class Run {
       if (record.suite == Suite::slice && backend->name() == "cuda-unfused")
         continue;  // it slices as cuda does
       Loaded& own = *loaded.emplace_back(workload.load(*backend, machine_->memory()));
-      own.poison();
       for (int set = 0; set < workload.sets(); ++set) own.enqueue(set, nullptr);
       machine_->memory().synchronize();
-      own.poison();
-      prepared.push_back(machine_->prepare(
-          [&own, sets = workload.sets()](int i, void* stream) { own.enqueue(i % sets, stream); }, calls));
+      own.poison([this](void* memory, std::size_t bytes, std::uint8_t value) {
+        machine_->fill(memory, bytes, value);
+      });
+      prepared.push_back(machine_->prepare([&own](int set, void* stream) { own.enqueue(set, stream); },
+                                           workload.sets(), rounds));
       record.timings.push_back(timing_of(std::string(backend->name()), *prepared.back()));
     }
     if (record.suite == Suite::slice) {

@@ -147,10 +147,10 @@ class LoadedSlice final : public Loaded {
         std::make_unique<Buffer>(memory, std::max<std::size_t>(backend.workspace_bytes(cut_.problem), 1));
   }
 
-  void poison() override {
-    for (const Buffer& tensor : tensors_) tensor.fill(kPoison);
-    scales_->fill(kPoison);
-    workspace_->fill(0x5A);
+  void poison(const Fill& fill) override {
+    for (const Buffer& tensor : tensors_) fill(tensor.data(), tensor.size(), kPoison);
+    fill(scales_->data(), scales_->size(), kPoison);
+    fill(workspace_->data(), workspace_->size(), 0x5A);
   }
 
   void enqueue(int, void* stream) override {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -25,8 +26,9 @@ struct PartDigests {
 class Loaded {
  public:
   virtual ~Loaded() = default;
-  /// Fills outputs with poison.
-  virtual void poison() = 0;
+  /// Fills outputs and workspace with poison, through `fill(memory, bytes, value)`.
+  using Fill = std::function<void(void*, std::size_t, std::uint8_t)>;
+  virtual void poison(const Fill& fill) = 0;
   /// One call on input set `set`; `stream` as in `ExecutionContext`.
   virtual void enqueue(int set, void* stream) = 0;
   /// Reads all outputs back: the first difference from the reference as a sentence, empty if there is none.
@@ -59,10 +61,6 @@ class Buffer {
   std::size_t size() const { return bytes_; }
   void write(const void* host) const { memory_->copy_to(data_, host, bytes_); }
   void read(void* host) const { memory_->copy_from(host, data_, bytes_); }
-  void fill(std::uint8_t value) const {
-    const std::vector<std::uint8_t> bytes(bytes_, value);
-    write(bytes.data());
-  }
 
  private:
   MemoryAccess* memory_;
