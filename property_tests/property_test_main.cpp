@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The property tests as a GoogleTest program: saved counterexamples first, then every property on every
 // backend that can run here, then the mutants. Options: --cases N (every property runs that many), --seed S,
-// --backend NAME; the environment's EPLORA_CASES does the same as --cases. Prints what was generated and the
-// seconds it took.
+// --threads N (cases of a property at once), --backend NAME, --json FILE (cases and verdicts, property by
+// property), --regressions DIR, --failures DIR; the environment's EPLORA_CASES does the same as --cases.
+// Prints what was generated and the seconds it took.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "property_tests/suite/record.h"
 #include "property_tests/suite/suite.h"
 #include "reference/check.h"
 
@@ -25,6 +27,8 @@ using suite::RunOptions;
 struct Settings {
   RunOptions run;
   std::string backend;  ///< empty = all that can run here
+  std::filesystem::path json;
+  std::filesystem::path regressions = EPLORA_REGRESSIONS;
 };
 
 /// "thrust-host" as a part of a test's name.
@@ -48,10 +52,12 @@ void print_distribution(const Outcome& outcome) {
 
 class PropertyTest : public testing::Test {
  public:
-  PropertyTest(PropertyInfo property, std::shared_ptr<Backend> backend, const Settings& settings)
-      : property_(std::move(property)), backend_(std::move(backend)), settings_(settings) {}
+  PropertyTest(PropertyInfo property, std::shared_ptr<Backend> backend, const Settings& settings,
+               suite::Record& record)
+      : property_(std::move(property)), backend_(std::move(backend)), settings_(settings), record_(record) {}
   void TestBody() override {
     const Outcome outcome = suite::run_property(property_, *backend_, settings_.run);
+    record_.add(outcome);
     if (outcome.status == suite::Status::skipped) GTEST_SKIP() << outcome.reason;
     print_distribution(outcome);
     EXPECT_EQ(outcome.status, suite::Status::held) << suite::describe(outcome);
@@ -62,6 +68,7 @@ class PropertyTest : public testing::Test {
   const PropertyInfo property_;
   const std::shared_ptr<Backend> backend_;
   const Settings& settings_;
+  suite::Record& record_;
 };
 
 class ReplayTest : public testing::Test {
@@ -114,21 +121,21 @@ class MutantTest : public testing::Test {
   const Settings& settings_;
 };
 
-std::vector<std::filesystem::path> saved_cases() {
+std::vector<std::filesystem::path> saved_cases(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> paths;
-  for (const auto& entry : std::filesystem::directory_iterator(EPLORA_REGRESSIONS))
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
     if (entry.path().extension() == ".json") paths.push_back(entry.path());
   std::sort(paths.begin(), paths.end());
   return paths;
 }
 
-void register_tests(const Settings& settings) {
+void register_tests(const Settings& settings, suite::Record& record) {
   std::vector<std::shared_ptr<Backend>> backends;
   for (auto& backend : available_backends())
     if (settings.backend.empty() || settings.backend == backend->name())
       backends.push_back(std::move(backend));
 
-  for (const auto& path : saved_cases()) {
+  for (const auto& path : saved_cases(settings.regressions)) {
     for (const auto& backend : backends)
       testing::RegisterTest(in_test_name("Replay/" + std::string(backend->name())).c_str(),
                             path.stem().c_str(), nullptr, nullptr, __FILE__, __LINE__,
@@ -142,9 +149,10 @@ void register_tests(const Settings& settings) {
     for (const PropertyInfo& property : suite::list_properties()) {
       const std::string full = property.full_name();
       const std::string suite_name = full.substr(0, full.find('.')) + "/" + std::string(backend->name());
-      testing::RegisterTest(
-          suite_name.c_str(), property.name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
-          [=, &settings]() -> testing::Test* { return new PropertyTest(property, backend, settings); });
+      testing::RegisterTest(suite_name.c_str(), property.name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
+                            [=, &settings, &record]() -> testing::Test* {
+                              return new PropertyTest(property, backend, settings, record);
+                            });
     }
   if (settings.backend.empty())
     for (const suite::Mutant& mutant : suite::list_mutants())
@@ -166,13 +174,27 @@ Settings read_settings(int argc, char** argv) {
     settings.run.cases = static_cast<int>(number("EPLORA_CASES", cases));
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
-    if (option != "--cases" && option != "--seed" && option != "--backend")
-      reject("option", option, "--cases N, --seed S, --backend NAME, or one of GoogleTest's");
     if (i + 1 == argc) reject("option", option, "followed by a value");
-    const char* value = argv[++i];
-    if (option == "--cases") settings.run.cases = static_cast<int>(number(option, value));
-    if (option == "--seed") settings.run.seed = number(option, value);
-    if (option == "--backend") settings.backend = value;
+    const char* const value = argv[++i];
+    if (option == "--cases")
+      settings.run.cases = static_cast<int>(number(option, value));
+    else if (option == "--seed")
+      settings.run.seed = number(option, value);
+    else if (option == "--threads")
+      settings.run.threads = static_cast<int>(number(option, value));
+    else if (option == "--backend")
+      settings.backend = value;
+    else if (option == "--json")
+      settings.json = value;
+    else if (option == "--regressions")
+      settings.regressions = value;
+    else if (option == "--failures")
+      settings.run.save_dir = value;
+    else
+      reject(
+          "option", option,
+          "--cases N, --seed S, --threads N, --backend NAME, --json FILE, --regressions DIR, --failures DIR, "
+          "or one of GoogleTest's");
   }
   return settings;
 }
@@ -183,8 +205,11 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   try {
     const Settings settings = read_settings(argc, argv);
-    register_tests(settings);
-    return RUN_ALL_TESTS();
+    suite::Record record(settings.json, settings.run);
+    register_tests(settings, record);
+    const int status = RUN_ALL_TESTS();
+    record.finish();
+    return status;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "%s\n", e.what());
     return 2;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -68,6 +69,24 @@ std::optional<std::string> reason_to_skip(const PropertyDefinition& property, co
 
 /// One case on one backend: the check's verdict, or the guard's or the exception's sentence as a violation.
 contract::Verdict judge(const PropertyDefinition& property, const Case& c, Backend& backend);
+
+/// What several threads found before anything is shrunk.
+struct Sweep {
+  struct Found {
+    std::int64_t index;  ///< the lowest of the failing cases, counted from 0
+    CasePtr failing;
+    contract::Verdict violation;
+  };
+  std::int64_t cases = 0, discarded = 0;
+  std::map<std::string, std::int64_t> distribution;
+  std::optional<Found> found;
+  bool ended_by_time = false, interrupted = false, gave_up = false;
+};
+
+/// Judges `wanted` cases, or those up to the first that fails, on `options.threads` threads. Case `i` is
+/// drawn from `seed` and `i` alone.
+Sweep sweep(const PropertyDefinition& property, Backend& backend, const RunOptions& options,
+            std::int64_t wanted, std::uint64_t seed);
 
 /// The text of a replayable file, and where it is written: `NAME-KIND.json` in `dir`.
 std::string case_file_text(const PropertyDefinition& property, const Case& c, std::string_view backend,

@@ -55,9 +55,13 @@ class Run final : public rc::detail::TestListener {
       outcome.reason = *reason;
       return;
     }
+    if (options_.threads > 1 && !search_in_parallel()) {
+      outcome.seconds = seconds_since(start_);
+      return;
+    }
     rc::detail::TestParams params;
     params.seed = seed_of(property_.info, options_.seed);
-    params.maxSuccess = wanted_;
+    params.maxSuccess = first_ ? 1 : wanted_;
     rc::detail::TestMetadata metadata;
     metadata.id = property_.info.full_name();
     metadata.description = property_.info.sentence;
@@ -80,6 +84,7 @@ class Run final : public rc::detail::TestListener {
       outcome.ended_by_time = !stop.interrupted;
       if (stop.interrupted) outcome.status = Status::interrupted;
     }
+    if (first_) settle_on_the_first();
     if (smallest_) finish_counterexample();
     outcome.seconds = seconds_since(start_);
   }
@@ -87,12 +92,44 @@ class Run final : public rc::detail::TestListener {
   Outcome outcome;
 
  private:
+  /// True when a case failed: RapidCheck, which knows one thread only, then gets this case to make it
+  /// smaller.
+  bool search_in_parallel() {
+    Sweep swept = sweep(property_, backend_, options_, wanted_, seed_of(property_.info, options_.seed));
+    outcome.cases = swept.cases;
+    outcome.discarded = swept.discarded;
+    outcome.distribution = std::move(swept.distribution);
+    outcome.ended_by_time = swept.ended_by_time;
+    if (swept.interrupted) outcome.status = Status::interrupted;
+    if (swept.gave_up) {
+      outcome.status = Status::gave_up;
+      outcome.reason = std::to_string(swept.discarded) + " cases are outside the backend's form";
+    }
+    if (!swept.found) return false;
+    outcome.cases = swept.found->index + 1;
+    first_ = swept.found->failing;
+    first_violation_ = std::move(swept.found->violation);
+    return true;
+  }
+
+  /// The case that failed among others may hold alone: that is a finding too, a flaky one.
+  void settle_on_the_first() {
+    if (!smallest_) {
+      smallest_ = first_;
+      violation_ = first_violation_;
+      unshrunk_path_ =
+          save_case(options_.save_dir, property_, backend_.name(), "unshrunk",
+                    case_file_text(property_, *first_, backend_.name(),
+                                   violation_->property + ": " + violation_->sentence, options_.seed));
+    }
+  }
+
   /// Draws with our own counter-based numbers, seeded by RapidCheck's; smaller cases are made one at a time
   /// and no more once shrinking has used its time.
   rc::Gen<AnyCase> generator() {
     return [this](const rc::Random& random, int size) {
       Draw draw(rc::Random(random).next());
-      AnyCase first{property_.draw(draw, size, backend_.form())};
+      AnyCase first{first_ ? first_ : property_.draw(draw, size, backend_.form())};
       return rc::shrinkable::shrinkRecur(std::move(first), [this](const AnyCase& c) { return smaller(c); });
     };
   }
@@ -124,7 +161,7 @@ class Run final : public rc::detail::TestListener {
     } catch (const Discard& discard) {
       return CaseResult(CaseResult::Type::Discard, discard.reason);
     }
-    if (!smallest_)
+    if (!smallest_ && !first_)
       for (const std::string& label : c->labels()) ++outcome.distribution[label];
     if (!verdict) return CaseResult(CaseResult::Type::Success, "held");
     const std::string sentence = verdict->sentence;
@@ -143,6 +180,7 @@ class Run final : public rc::detail::TestListener {
   }
 
   void onTestCaseFinished(const rc::detail::CaseDescription& description) override {
+    if (first_) return;  // counted when it was found
     const bool discarded = description.result.type == rc::detail::CaseResult::Type::Discard;
     ++(discarded ? outcome.discarded : outcome.cases);
     report(false);
@@ -189,6 +227,8 @@ class Run final : public rc::detail::TestListener {
   const RunOptions& options_;
   const Clock::time_point start_;
   int wanted_ = 0;
+  CasePtr first_;  // what several threads found
+  contract::Verdict first_violation_;
   CasePtr smallest_;
   contract::Verdict violation_;
   Clock::time_point shrink_until_;

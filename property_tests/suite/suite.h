@@ -61,8 +61,11 @@ struct RunOptions {
   std::uint64_t seed = 1;    ///< equal seeds, equal cases
   double time_limit = 0;     ///< seconds for generating; 0 = none. The earlier of cases and time ends the run
   double shrink_limit = 10;  ///< seconds for shrinking one counterexample
-  int reruns = 10;           ///< how often the shrunk case runs again for the flaky verdict
-  std::filesystem::path save_dir;                 ///< where counterexamples are written; empty = nowhere
+  /// More than 1: that many threads judge cases of one property at once, on the one backend, which must stand
+  /// it. The cases depend on the seed alone, but are others than those of one thread.
+  int threads = 1;
+  int reruns = 10;                 ///< how often the shrunk case runs again for the flaky verdict
+  std::filesystem::path save_dir;  ///< where counterexamples are written; empty = nowhere
   std::function<bool(const Progress&)> progress;  ///< may be empty; false = stop
 };
 

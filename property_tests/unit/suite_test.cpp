@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -47,6 +48,42 @@ const Mutant& mutant_called(std::string_view id) {
 }
 
 PropertyInfo property_called(std::string_view name) { return find_properties(name).front(); }
+
+TEST(PropertySuite, SeveralThreadsJudgeAsManyCasesAndFindTheLowestFailingOne) {
+  RunOptions options;
+  options.cases = 3000;
+  options.threads = 4;
+  const Outcome held =
+      run_property(property_called("Align.EqualsTheReference"), *make_backend("reference"), options);
+  EXPECT_EQ(held.status, Status::held);
+  EXPECT_EQ(held.cases, 3000);
+  std::int64_t after = 0;
+  for (const int threads : {2, 4, 7}) {
+    options.threads = threads;
+    const Outcome found = run_property(property_called("NegativeIdsPassThroughBitForBit"),
+                                       *mutant_called("remap-neg").make(), options);
+    ASSERT_EQ(found.status, Status::violated);
+    EXPECT_EQ(found.counterexample->summary, "remap T=1 K=1 ids=[-1] adapters=[1] E=1 L=2");
+    EXPECT_TRUE(after == 0 || found.counterexample->after_cases == after) << after;
+    after = found.counterexample->after_cases;
+  }
+}
+
+TEST(PropertySuite, ACaseThatFailsOnlyAmongOthersIsFlaky) {
+  struct FailsOnce : ReferenceBackend {
+    void remap(const RemapProblem& problem, const RemapOutput& output,
+               const ExecutionContext& context) override {
+      ReferenceBackend::remap(problem, output, context);
+      if (problem.topk_ids.rows > 3 && !failed.exchange(true)) output.token_lora_mask[0] ^= 1;
+    }
+    std::atomic<bool> failed = false;
+  } backend;
+  RunOptions options;
+  options.threads = 3;
+  const Outcome outcome = run_property(property_called("Remap.EqualsTheReference"), backend, options);
+  EXPECT_EQ(outcome.status, Status::flaky);
+  EXPECT_EQ(outcome.counterexample->failed, 0);
+}
 
 TEST(PropertySuite, ACounterexampleIsSavedUnshrunkAndShrunkAndReplays) {
   const Folder folder;
