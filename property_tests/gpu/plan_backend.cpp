@@ -63,8 +63,11 @@ cuda::RouteSize size_of(std::int64_t n, std::int64_t V, std::int64_t capacity) {
 }
 
 std::string kind_of(const cuda::RoutePlan& plan) {
-  static const std::regex kNumbers(" (blocks|threads|chunk)=[0-9]+");
-  return std::regex_replace(cuda::to_string(plan), kNumbers, "");
+  static const std::regex kLoops(" (items|columns)=[0-9]+");
+  const std::string text = cuda::to_string(plan);
+  std::string kind(cuda::to_string(plan.tier));
+  for (std::sregex_iterator at(text.begin(), text.end(), kLoops), end; at != end; ++at) kind += at->str();
+  return kind;
 }
 
 }  // namespace eplora::gpu

@@ -22,7 +22,7 @@ std::unique_ptr<Backend> make_plan_backend(const cuda::RoutePlan& plan);
 
 cuda::RouteSize size_of(std::int64_t n, std::int64_t V, std::int64_t capacity);
 
-/// What distinguishes kernels and loops: the plan in words without its numbers of blocks, threads and bytes.
+/// What distinguishes kernels and their loops: the tier, and the items and columns that the plan names.
 std::string kind_of(const cuda::RoutePlan& plan);
 
 }  // namespace eplora::gpu
