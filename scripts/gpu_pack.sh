@@ -22,7 +22,7 @@ for program in "$to"/eplora*; do ldd "$program"; done |
   awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | sort -u |
   grep -Ev '^(libc|libm|libdl|librt|libpthread|ld-linux.*|libcuda|libgcc_s|libstdc\+\+)\.so' |
   while read -r name path; do cp -L "$path" "$to/$name"; done
-git rev-parse HEAD 2>/dev/null >"$to/COMMIT" || true
+git describe --always --dirty --abbrev=40 --exclude='*' >"$to/COMMIT" 2>/dev/null || rm -f "$to/COMMIT"
 
 size=$(du -sb "$to" | cut -f1)
 du -h "$to"/* | sort -h

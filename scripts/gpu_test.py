@@ -321,7 +321,8 @@ def parse():
             options.stages.append(stage)
     packed = Path(options.binaries) / "COMMIT"
     if not options.commit:
-        options.commit = packed.read_text().strip() if packed.exists() else first_line(["git", "rev-parse", "HEAD"])
+        options.commit = packed.read_text().strip() if packed.exists() else first_line(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"])
     return options
 
 
