@@ -21,17 +21,17 @@ struct Effort {
 };
 
 constexpr const char* kGpuMethod =
-    "samples are replays of a CUDA graph that holds `calls` calls, timed by events, divided by `calls`; "
-    "calls "
-    "rotate over `sets` input sets, each with inputs, outputs and workspace of its own; backends take turns, "
-    "sample by sample; floors were measured first, in the same way";
+    "a sample is a replay of a CUDA graph that holds `calls` calls, timed by events right behind an untimed "
+    "replay of the same graph, divided by `calls`; calls rotate over `sets` input sets, each with inputs, "
+    "outputs and workspace of its own; backends take turns, sample by sample; floors were measured first, in "
+    "the same way";
 constexpr const char* kHostMethod =
-    "samples are rows of `calls` calls, timed by a steady clock, divided by `calls`; calls rotate over "
+    "a sample is a row of `calls` calls, timed by a steady clock, divided by `calls`; calls rotate over "
     "`sets` "
     "input sets, each with inputs, outputs and workspace of its own; backends take turns, sample by sample; "
     "floors were measured first, in the same way";
 constexpr const char* kChecked =
-    "outputs were poisoned before timing and afterwards read back: routing outputs of every input set "
+    "outputs were poisoned before timing and read back afterwards: routing outputs of every input set "
     "compared "
     "byte for byte with the reference on the host; slicing outputs of every layer compared with the "
     "reference "

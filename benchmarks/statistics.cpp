@@ -27,10 +27,11 @@ std::string_view to_string(Change change) {
   return change == Change::same ? "SAME" : change == Change::faster ? "FASTER" : "SLOWER";
 }
 
-Change change_between(const std::vector<double>& old_samples, const std::vector<double>& new_samples) {
+Change change_between(const std::vector<double>& old_samples, const std::vector<double>& new_samples,
+                      double threshold) {
   const double before = median(old_samples), after = median(new_samples);
   const Interval old_interval = median_interval(old_samples), new_interval = median_interval(new_samples);
-  if (std::abs(after - before) <= kSmallestChange * before) return Change::same;
+  if (std::abs(after - before) <= threshold * before) return Change::same;
   if (new_interval.high < old_interval.low) return Change::faster;
   if (new_interval.low > old_interval.high) return Change::slower;
   return Change::same;

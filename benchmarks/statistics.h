@@ -24,9 +24,10 @@ Interval median_interval(std::vector<double> samples);
 enum class Change : std::uint8_t { same, faster, slower };
 std::string_view to_string(Change change);  ///< "SAME", "FASTER", "SLOWER"
 
-/// FASTER or SLOWER only if the medians differ by more than 2% of the old one and their intervals do not
-/// touch.
-Change change_between(const std::vector<double>& old_samples, const std::vector<double>& new_samples);
+/// FASTER or SLOWER only if the medians differ by more than `threshold` of the old one and their intervals do
+/// not touch.
+Change change_between(const std::vector<double>& old_samples, const std::vector<double>& new_samples,
+                      double threshold);
 inline constexpr double kSmallestChange = 0.02;
 
 }  // namespace eplora::bench

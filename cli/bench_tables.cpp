@@ -162,7 +162,7 @@ std::string Grid::text(bool color) const {
   for (const Column& column : columns)
     table.column(column.header, column.is_number ? Table::Align::right : Table::Align::left);
   for (const std::vector<std::string>& row : rows) table.row({row.begin(), row.end()});
-  return (title.empty() ? "" : styled(title, Style::heading, color) + "\n") + table.render(color);
+  return table.render(color);
 }
 
 std::string Grid::markdown() const {
@@ -192,7 +192,6 @@ std::string baseline_of(const Record& record) {
 Grid all_timings(const Record& record, Suite suite) {
   const std::string baseline = baseline_of(record);
   Grid grid;
-  grid.title = std::string(to_string(suite));
   grid.columns = {{"suite", false},   {"shape", false},       {"pattern", false},
                   {"backend", false}, {"median us"},          {"p5 us"},
                   {"p95 us"},         {"launches"},           {"bytes"},

@@ -16,7 +16,6 @@ struct Grid {
     std::string header;
     bool is_number = true;
   };
-  std::string title;
   std::vector<Column> columns;
   std::vector<std::vector<std::string>> rows;
 

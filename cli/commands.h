@@ -68,6 +68,25 @@ struct BenchOptions {
 };
 int run_bench(const BenchOptions& options, const Output& output);
 
+struct BenchVerifyOptions {
+  std::string file;
+  int sample = 12;  ///< shapes; 0 = every part of every shape
+  std::uint64_t seed = 1;
+};
+int run_bench_verify(const BenchVerifyOptions& options, const Output& output);
+
+struct BenchCompareOptions {
+  std::string before, after;
+};
+int run_bench_compare(const BenchCompareOptions& options, const Output& output);
+
+struct BenchShowOptions {
+  std::string file;
+  std::string suite;  ///< also "models"; empty = all
+  bool all = false, markdown = false, csv = false;
+};
+int run_bench_show(const BenchShowOptions& options, const Output& output);
+
 int run_list(const Output& output);
 
 }  // namespace eplora

@@ -39,6 +39,9 @@ struct Program {
   LayoutShowOptions layout_show;
   MutantsOptions mutants;
   BenchOptions bench;
+  BenchVerifyOptions bench_verify;
+  BenchCompareOptions bench_compare;
+  BenchShowOptions bench_show;
   std::function<int(const Output&)> chosen;
 };
 
@@ -174,6 +177,51 @@ void add_mutants(Program& program) {
       ->capture_default_str();
 }
 
+/// `bench` runs by itself; these are the things to do with its files.
+void add_bench_files(CLI::App& bench, Program& program) {
+  BenchVerifyOptions& verify = program.bench_verify;
+  CLI::App* app =
+      command(bench, program, "verify",
+              "Makes sampled inputs of a result file again, runs the reference on them and compares "
+              "the hashes of both\n"
+              "with the recorded ones: that a kernel was right can be checked without its GPU.",
+              "eplora bench verify benchmarks/results/FILE.json --sample 20",
+              [&verify](const Output& output) { return run_bench_verify(verify, output); });
+  app->add_option("file", verify.file, "result file")->required();
+  app->add_option("--sample", verify.sample,
+                  "shapes to draw, one part of each; 0 = every part of every shape")
+      ->check(CLI::Range(0, 1 << 20).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+  app->add_option("--seed", verify.seed, "seed of the draw")
+      ->check(CLI::Range(0.0, 0x1p64).description(""))
+      ->type_name("S")
+      ->capture_default_str();
+
+  BenchCompareOptions& compare = program.bench_compare;
+  app = command(
+      bench, program, "compare",
+      "Two result files of one device: SAME, FASTER or SLOWER for every shape, pattern and backend, by "
+      "ranks of the raw samples.",
+      "eplora bench compare old.json new.json",
+      [&compare](const Output& output) { return run_bench_compare(compare, output); });
+  app->add_option("old", compare.before, "result file")->required();
+  app->add_option("new", compare.after, "result file")->required();
+
+  BenchShowOptions& show = program.bench_show;
+  app = bench.add_subcommand("show", "The tables of a result file, as the README holds them.");
+  app->footer("example: eplora bench show benchmarks/results/FILE.json --markdown --suite route\n");
+  app->callback([&program, &show] {
+    program.chosen = [&show](const Output& output) { return run_bench_show(show, output); };
+  });
+  app->add_option("file", show.file, "result file")->required();
+  app->add_option("--suite", show.suite, "route, remap, align, slice or models (default: all)")
+      ->type_name("NAME");
+  app->add_flag("--all", show.all, "a row for every backend and pattern instead of the summary");
+  app->add_flag("--markdown", show.markdown, "print Markdown");
+  app->add_flag("--csv", show.csv, "print comma-separated values");
+}
+
 void add_bench(Program& program) {
   BenchOptions& options = program.bench;
   CLI::App* app = command(
@@ -183,6 +231,11 @@ void add_bench(Program& program) {
       "Outputs are checked afterwards. On a GPU where there is one, else on the host.",
       "eplora bench --suite route --shape '64x8*' --output results.json",
       [&options](const Output& output) { return run_bench(options, output); });
+  app->callback([&program, app, &options] {  // after a subcommand's own
+    if (app->get_subcommands().empty())
+      program.chosen = [&options](const Output& output) { return run_bench(options, output); };
+  });
+  add_bench_files(*app, program);
   app->add_option("--suite", options.suites,
                   "route, remap, align, slice; several: route,slice (default: all)")
       ->delimiter(',')

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Timings recorded on other machines, mostly GPUs, so that a machine without one can show them, labelled with
-// device and date. A file of benchmarks/results is read when it says
+// device and date. A file of benchmarks/results is read when it is a result file of `eplora bench` made on a
+// GPU (benchmarks/record.h), or says
 //   {"schema": "eplora.results/1", "device": "NVIDIA H100 80GB HBM3", "date": "2026-11-30", "commit": "...",
 //    "results": [{"backend": "cuda", "operation": "route", "model": "Qwen3-30B-A3B", "layout": "tp=4,ep=4",
 //                 "tokens": 64, "adapters": 8, "block_size": 64, "median_us": 4.2}, ...]}
