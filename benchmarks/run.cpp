@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "benchmarks/machine.h"
 #include "benchmarks/routing_workload.h"
@@ -49,7 +50,7 @@ void take_turns(const std::vector<Calls*>& all, const std::vector<std::vector<do
     if (round >= effort.fewest && seconds() > effort.seconds) break;
     for (std::size_t i = 0; i < all.size(); ++i) {
       const std::size_t turn = (i + static_cast<std::size_t>(round)) % all.size();
-      samples[turn]->push_back(all[turn]->sample());
+      samples[turn]->push_back(std::round(all[turn]->sample() * 1e4) / 1e4);  // as a file holds it
     }
   }
 }

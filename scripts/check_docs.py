@@ -1,12 +1,22 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Documents must not drift: every path, link, property, and `eplora` subcommand or flag that README.md and docs/*.md name
-exists in the tree or in the program. Standard library only.
+exists in the tree or in the program, and every table of measurements is what the program renders from the result file.
+A table stands between two comments, each on a line of its own, and is never written by hand:
 
-usage: scripts/check_docs.py [PATH_TO_EPLORA]     exit 0 = true, 1 = something named is not there, 2 = usage
+    <!-- eplora bench show benchmarks/results/FILE.json --markdown --suite route -->
+    ...
+    <!-- end -->
+
+Tables are looked for in benchmarks/NOTES.md too. Standard library only.
+
+usage: scripts/check_docs.py [PATH_TO_EPLORA [--write]]     --write: put the tables in as the program renders them
+exit 0 = true, 1 = something named is not there or a table differs, 2 = usage
 """
+import difflib
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +27,8 @@ PATH = re.compile(rf"(?<![\w/.-])(?:\./)?((?:{FOLDERS})/[\w./*-]*)")
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 COMMAND = re.compile(r"(?:^|[\s`/])eplora((?: [^\s`|;&()]+)*)", re.M)
 FLAG = re.compile(r"^--[a-z][\w-]*")
+TABLE = re.compile(r"^<!-- eplora (bench show .*?) -->\n(.*?)^<!-- end -->$", re.M | re.S)
+OPENING = re.compile(r"^<!-- eplora .*-->$", re.M)
 PROPERTY = re.compile(r"`((?:Dispatch|Remap|Align|Route|Layout|Slice|Layer)\.[A-Z]\w+)`")
 
 
@@ -56,6 +68,26 @@ class Program:
             self.help[key] = done.stdout if done.returncode == 0 else None
         return self.help[key]
 
+    def rendered(self, words):
+        """What `eplora WORDS` prints, from the root of the tree; None and the reason where it fails."""
+        done = subprocess.run([self.path, *words], capture_output=True, text=True, cwd=ROOT)
+        return (done.stdout, "") if done.returncode == 0 else (None, done.stderr.strip() or f"exit code {done.returncode}")
+
+    def tables(self, text):
+        """`text` with its tables as the program renders them, and a sentence for each that could not be rendered."""
+        problems = []
+
+        def render(match):
+            table, reason = self.rendered(shlex.split(match.group(1)))
+            if table is None:
+                problems.append(f"`eplora {match.group(1)}` fails: {reason}")
+                return match.group(0)
+            return f"<!-- eplora {match.group(1)} -->\n{table}<!-- end -->"
+
+        if len(OPENING.findall(text)) != len(TABLE.findall(text)):
+            problems.append("a table's comment has no `<!-- end -->`, or is none of `eplora bench show`")
+        return TABLE.sub(render, text), problems
+
     def wrong_commands(self, text):
         for match in COMMAND.finditer(text):
             words = match.group(1).split()
@@ -75,22 +107,44 @@ class Program:
                     yield f"eplora {' '.join(subcommands)} has no {flag.group()}"
 
 
+def check_tables(program, document, write):
+    """Sentences about tables of `document` that are not what the program renders; with `write` they are put in."""
+    text = document.read_text()
+    rendered, found = program.tables(text)
+    if rendered == text:
+        return found
+    if write:
+        document.write_text(rendered)
+        print(f"{document.relative_to(ROOT)}: tables written")
+        return found
+    lines = difflib.unified_diff(text.splitlines(), rendered.splitlines(), "written", "rendered from the file", lineterm="", n=0)
+    return found + ["a table is not what its file gives; scripts/check_docs.py PATH_TO_EPLORA --write puts it in\n" + "\n".join(lines)]
+
+
 def main():
-    if len(sys.argv) > 2:
-        sys.exit(__doc__)
-    program = Program(sys.argv[1]) if len(sys.argv) == 2 else None
+    arguments = sys.argv[1:]
+    write = arguments[1:] == ["--write"]
+    if len(arguments) > 1 and not write or arguments[:1] and arguments[0].startswith("-"):
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
+    program = Program(str(Path(arguments[0]).resolve())) if arguments else None
     problems = 0
+    notes = ROOT / "benchmarks" / "NOTES.md"
     documents = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     for document in documents:
         text = document.read_text()
         found = [*paths_missing(text), *links_missing(document, text)]
         if program:
+            found += check_tables(program, document, write)
             found += program.wrong_commands(text)
             found += [f"no property is called {name}" for name in PROPERTY.findall(text) if name not in program.properties]
         for sentence in found:
             print(f"{document.relative_to(ROOT)}: {sentence}")
         problems += len(found)
-    print(f"{len(documents)} documents, {problems} things named that are not there")
+    for sentence in check_tables(program, notes, write) if program else []:
+        print(f"{notes.relative_to(ROOT)}: {sentence}")
+        problems += 1
+    print(f"{len(documents)} documents and the tables of {notes.relative_to(ROOT)}: {problems} things that are not so")
     sys.exit(1 if problems else 0)
 
 
