@@ -79,6 +79,7 @@ class Run {
       : request_(request), say_(say) {}
 
   Outcome go() {
+    require_shapes();
     choose_backends();
     Record& record = outcome_.record;
     record.device = machine_->device();
@@ -89,11 +90,8 @@ class Run {
     record.checked = kChecked;
     say_("floors");
     record.floors = measure_floors(*machine_, request_.quick);
-    const std::vector<Suite> all(std::begin(kSuites), std::end(kSuites));
-    for (const Suite suite : request_.suites.empty() ? all : request_.suites)
-      suite == Suite::slice ? slice_suite() : routing_suite(suite);
-    for (const std::string& glob : request_.shapes)
-      if (std::ranges::find(fitted_, glob) == fitted_.end()) refuse_shape(glob);
+    for (const Suite suite : kSuites)
+      if (asked(suite)) suite == Suite::slice ? slice_suite() : routing_suite(suite);
     return std::move(outcome_);
   }
 
@@ -127,30 +125,30 @@ class Run {
   }
 
   /// Whether a shape is asked for; with no --shape at all, whether it is one of the defaults.
-  bool chosen(const std::string& name, bool by_default) {
+  bool chosen(const std::string& name, bool by_default) const {
     if (request_.shapes.empty()) return by_default;
-    bool any = false;
-    for (const std::string& glob : request_.shapes) {
-      if (!fits(name, glob)) continue;
-      fitted_.push_back(glob);
-      any = true;
-    }
-    return any;
+    return std::ranges::any_of(request_.shapes, [&](const std::string& glob) { return fits(name, glob); });
   }
 
-  void refuse_shape(const std::string& glob) const {
-    std::string names;
-    const auto add = [&](const std::string& name) { names += (names.empty() ? "" : ", ") + name; };
-    const auto asked = [&](Suite suite) {
-      return request_.suites.empty() || std::ranges::find(request_.suites, suite) != request_.suites.end();
-    };
+  bool asked(Suite suite) const {
+    return request_.suites.empty() || std::ranges::find(request_.suites, suite) != request_.suites.end();
+  }
+
+  /// Every --shape must fit something in the suites asked for.
+  void require_shapes() const {
+    std::vector<std::string> names;
     if (asked(Suite::route) || asked(Suite::remap) || asked(Suite::align))
-      for (const RoutingShape& shape : goal_shapes()) add(shape.name);
+      for (const RoutingShape& shape : goal_shapes()) names.push_back(shape.name);
     if (asked(Suite::route))
-      for (const RoutingShape& shape : request_.models) add(shape.name);
+      for (const RoutingShape& shape : request_.models) names.push_back(shape.name);
     if (asked(Suite::slice))
-      for (const SliceShape& shape : slice_shapes()) add(shape.name);
-    reject("shape", glob, "the suites asked for have " + names);
+      for (const SliceShape& shape : slice_shapes()) names.push_back(shape.name);
+    for (const std::string& glob : request_.shapes) {
+      if (std::ranges::any_of(names, [&](const std::string& name) { return fits(name, glob); })) continue;
+      std::string list;
+      for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+      reject("shape", glob, "the suites asked for have " + list);
+    }
   }
 
   std::vector<Pattern> patterns(Suite suite, const RoutingShape& shape) const {
@@ -258,7 +256,6 @@ class Run {
   const std::function<void(const std::string&)>& say_;
   std::vector<std::unique_ptr<Backend>> backends_;
   std::unique_ptr<Machine> machine_;
-  std::vector<std::string> fitted_;
   Outcome outcome_;
 };
 

@@ -5,6 +5,7 @@ files written whole or not at all, and that `eplora compare` notices a wrong rec
 
 usage: property_tests/cli/command_line_test.py PATH_TO_EPLORA [unittest options]
 """
+import hashlib
 import json
 import os
 import pty
@@ -26,6 +27,7 @@ FIXTURE = GOLDEN / "qwen3-moe-tiny-fused"
 MODEL = ROOT / "examples" / "models" / "qwen3-30b-a3b.json"
 SHOW = ["layout", "show", "tp=4,ep=2", "--experts", "128", "--intermediate", "768"]
 QUICK_COMPARE = ["compare", "--golden", str(FIXTURE), "--layout", "tp=2,ep=2", "--tokens", "1"]
+BENCH_RESULTS = ROOT / "property_tests" / "cli" / "bench_results.json"  # of a host, made by `eplora bench`
 ESCAPE = "\033["
 EPLORA = None
 
@@ -78,7 +80,8 @@ class Usage(Case):
     def test_help_and_version_succeed_and_every_command_shows_an_example(self):
         self.assertIn("exit codes:", run("--help").stdout)
         self.assertRegex(run("--version").stdout, r"^eplora \d+\.\d+\.\d+\n$")
-        for words in (["compare"], ["check"], ["layout"], ["layout", "show"], ["mutants"], ["list"]):
+        bench = (["bench"], ["bench", "verify"], ["bench", "compare"], ["bench", "show"])
+        for words in (["compare"], ["check"], ["layout"], ["layout", "show"], ["mutants"], ["list"], *bench):
             done = run(*words, "--help")
             self.assertEqual(done.returncode, 0, words)
             self.assertIn("example: eplora", done.stdout, words)
@@ -201,6 +204,11 @@ class Json(Case):
         self.assertEqual(self.document("check", "--cases", "3", "--property", "Remap")["schema"], "eplora.check/1")
         self.assertEqual(self.document("mutants", "--mutant", "remap-neg")["schema"], "eplora.mutants/1")
         self.assertEqual(self.document(*QUICK_COMPARE)["schema"], "eplora.compare/1")
+        bench = ["bench", "--backend", "reference", "--shape", "1x8*", "--suite", "remap", "--quick"]
+        self.assertEqual(self.document(*bench)["schema"], "eplora.results/2")
+        self.assertEqual(self.document("bench", "verify", str(BENCH_RESULTS))["schema"], "eplora.bench_verify/1")
+        results = str(BENCH_RESULTS)
+        self.assertEqual(self.document("bench", "compare", results, results)["schema"], "eplora.bench_compare/1")
 
     def test_layout_show_says_what_each_rank_owns(self):
         ranks = self.document(*SHOW, "--tokens", "10")["ranks"]
@@ -328,6 +336,191 @@ class Picture(Case):
         path.write_text("old")
         self.assertEqual(run("layout", "show", "tp=5", "--experts", "8", "--intermediate", "48", "--svg", str(path)).returncode, 2)
         self.assertEqual(path.read_text(), "old")
+
+
+class Bench(Case):
+    HOST = ["bench", "--backend", "reference,thrust-host", "--quick"]
+
+    def changed(self, change, name="changed.json"):
+        """A copy of the recorded results that `change` has been at."""
+        document = json.loads(BENCH_RESULTS.read_text())
+        change(document)
+        folder = Path(tempfile.mkdtemp(prefix="eplora-bench-"))
+        self.addCleanup(shutil.rmtree, folder)
+        path = folder / name
+        path.write_text(json.dumps(document))
+        return str(path)
+
+    @staticmethod
+    def scale(factor, only=lambda shape, timing: True):
+        def change(document):
+            for shape in document["shapes"]:
+                for timing in shape["timings"]:
+                    if only(shape, timing):
+                        timing["samples_us"] = [factor * sample for sample in timing["samples_us"]]
+                        for key in ("median_us", "p5_us", "p95_us"):
+                            timing[key] *= factor
+
+        return change
+
+    @staticmethod
+    def on_a_gpu(document):
+        """The recorded times under the names that a GPU's file has."""
+        document["memory"] = "cuda"
+        for shape in document["shapes"]:
+            reference, thrust = shape["timings"]
+            reference["backend"], thrust["backend"] = "cuda", "cuda-unfused"
+
+    def test_a_run_writes_a_file_that_verifies_and_compares_with_itself(self):
+        path = str(self.folder / "results.json")
+        done = run(*self.HOST, "--shape", "1x8*,64x8*,tp4-ep2-shared-outer", "--output", path, "--commit", "0123abc", "--date", "2026-01-31")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr, "")
+        for word in ("1x8-v1024-b16", "thrust-host", "slice", "0123abc", "Checked:"):
+            self.assertIn(word, done.stdout)
+        document = json.loads(Path(path).read_text())
+        self.assertEqual((document["commit"], document["date"]), ("0123abc", "2026-01-31"))
+        self.assertEqual(document["command"], "eplora bench --backend reference --backend thrust-host --shape '1x8*' --shape '64x8*' "
+                         "--shape tp4-ep2-shared-outer --quick")
+        self.assertNotIn(str(self.folder), Path(path).read_text())
+        self.assertEqual({s["suite"] for s in document["shapes"]}, {"route", "remap", "align", "slice"})
+        for shape in document["shapes"]:
+            self.assertEqual([t["backend"] for t in shape["timings"]], ["reference", "thrust-host"])
+            for timing in shape["timings"]:
+                self.assertGreaterEqual(len(timing["samples_us"]), 3)
+                self.assertGreater(timing["median_us"], 0)
+        self.assertEqual(run("bench", "verify", path, "--sample", "0").returncode, 0)
+        done = run("bench", "compare", path, path)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(" 0 FASTER, 0 SLOWER", done.stdout)
+
+    def test_equal_shapes_give_equal_hashes_in_every_run_and_on_every_machine(self):
+        done = run(*self.HOST, "--shape", "1x8*", "--suite", "route", "--pattern", "zipf", "--json")
+        (shape,) = json.loads(done.stdout)["shapes"]
+        recorded = [s for s in json.loads(BENCH_RESULTS.read_text())["shapes"]
+                    if (s["suite"], s["shape"], s["pattern"]) == ("route", shape["shape"], "zipf")]
+        self.assertEqual(shape["parts"], recorded[0]["parts"])
+
+    def test_without_a_gpu_its_backends_are_named_as_not_timed(self):
+        missing = [b for b in json.loads(run("list", "--json").stdout)["backends"] if not b["available"]]
+        if not missing:
+            self.skipTest("every backend of this build can run here")
+        done = run("bench", "--quick", "--suite", "remap", "--shape", "1x8*")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for backend in missing:
+            self.assertRegex(done.stdout, f"Not timed: .*{backend['name']}")
+            self.assertIn(backend["reason"], done.stdout)
+            self.assertEqual(run("bench", "--backend", backend["name"]).returncode, 4)
+
+    def test_bad_requests_are_refused_before_anything_runs(self):
+        self.refuses(["bench", "--suite", "rout"], "rout", "route, remap, align, slice")
+        self.refuses(["bench", "--shape", "64x8"], "64x8-v512-b16")
+        self.refuses(["bench", "--suite", "slice", "--shape", "1x8*"], "1x8*", "tp4-ep2")
+        self.refuses(["bench", "--pattern", "flat"], "flat", "one-expert")
+        self.refuses(["bench", "--backend", "nope"], "nope")
+        self.refuses([*self.HOST, "--json", "--csv"], "--csv")
+        self.refuses([*self.HOST, "--output", "nowhere/results.json"], "nowhere/results.json")
+        self.refuses(["bench", "verify"], "file")
+        self.refuses(["bench", "verify", "nowhere.json"], "nowhere.json")
+        self.refuses(["bench", "verify", str(BENCH_RESULTS), "--sample", "-1"], "--sample")
+        self.refuses(["bench", "compare", str(BENCH_RESULTS)], "new")
+        self.refuses(["bench", "show", str(BENCH_RESULTS), "--suite", "rout"], "rout")
+        self.refuses(["bench", "show", str(MODEL)], "schema")
+
+    def test_files_that_lie_are_refused_with_the_field(self):
+        def refuses(change, *mentions):
+            for words in (["show"], ["verify"], ["compare", str(BENCH_RESULTS)]):
+                self.refuses(["bench", *words, self.changed(change)], *mentions)
+
+        refuses(lambda d: d.pop("floors"), "'floors' is missing")
+        refuses(lambda d: d["shapes"][0].pop("parts"), "shapes'[0], 'parts' is missing")
+        refuses(lambda d: d["shapes"][0]["timings"][0].update(median_us=0.5), "median_us", "the samples say")
+        refuses(lambda d: d["shapes"][0]["parts"][0].reverse(), "its parts' hashes give")
+        refuses(lambda d: d.update(schema="eplora.results/3"), "eplora.results/2")
+
+    def test_a_wrong_hash_is_a_difference(self):
+        def forge(document):
+            shape = document["shapes"][0]
+            shape["parts"][3][1] = "0" * 64
+            shape["outputs_sha256"] = hashlib.sha256(b"".join(bytes.fromhex(p[1]) for p in shape["parts"])).hexdigest()
+
+        forged = self.changed(forge)
+        done = run("bench", "verify", forged, "--sample", "0")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual(done.stdout.count("DIFFERENT"), 1)
+        self.assertIn("NOT all equal", done.stdout)
+        self.assertEqual(run("bench", "verify", str(BENCH_RESULTS), "--sample", "0").returncode, 0)
+
+    def test_verdicts_and_exit_codes_of_compare(self):
+        def compare(change):
+            done = run("bench", "compare", str(BENCH_RESULTS), self.changed(change))
+            return done.returncode, done.stdout + done.stderr
+
+        code, text = compare(self.scale(3))
+        self.assertEqual(code, 1)
+        self.assertIn("0 SAME, 0 FASTER", text)
+        self.assertEqual(compare(self.scale(0.25))[0], 0)
+        self.assertIn("0 SAME", compare(self.scale(0.25))[1])
+        self.assertIn(" 0 FASTER, 0 SLOWER", compare(self.scale(1.015))[1])
+        code, text = compare(self.scale(3, lambda s, t: s["suite"] == "remap" and t["backend"] == "reference"))
+        self.assertEqual(code, 1)
+        self.assertRegex(text, r"remap .* reference .* SLOWER")
+        code, text = compare(lambda d: d.update(device="another"))
+        self.assertEqual(code, 2)
+        self.assertIn("times of different devices are not compared", text)
+        code, text = compare(lambda d: d["shapes"].pop())
+        self.assertEqual(code, 0)
+        self.assertIn("only in the old file", text)
+        self.assertEqual(compare(lambda d: d["shapes"].clear())[0], 3)
+
+    def test_floors_that_moved_widen_the_verdict(self):
+        def drift(document):
+            self.scale(1.3)(document)
+            for floor in document["floors"]:
+                floor["samples_us"] = [1.4 * s for s in floor["samples_us"]]
+                floor["median_us"] *= 1.4
+
+        done = run("bench", "compare", str(BENCH_RESULTS), self.changed(drift))
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn("more than 40.0% apart", done.stdout)
+
+    def test_show_renders_the_readmes_table_with_goals_in_words(self):
+        done = run("bench", "show", self.changed(self.on_a_gpu), "--markdown", "--suite", "route")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = done.stdout.splitlines()
+        self.assertTrue(lines[0].startswith("| tokens x top-k, virtual experts, block | cuda us | goal us | goal | engines today us |"))
+        (row,) = [line for line in lines if line.startswith("| 64 x 8, 128, 16, three quarters sentinels |")]
+        self.assertRegex(row, r"\| 2\.3 \| missed, \d\.\d\d x \| 6\.9 \|")
+        self.assertRegex(row, r" (zipf|one-expert|sentinels) \|$")
+        met = self.changed(lambda d: (self.on_a_gpu(d), self.scale(0.01)(d)))
+        self.assertRegex(run("bench", "show", met, "--markdown", "--suite", "route").stdout, r"\| met \|")
+        self.assertIn("reference us", run("bench", "show", str(BENCH_RESULTS)).stdout)
+        self.assertEqual(run("bench", "show", str(BENCH_RESULTS), "--suite", "models").returncode, 3)
+        rows = run("bench", "show", str(BENCH_RESULTS), "--all", "--csv", "--suite", "route").stdout.splitlines()
+        self.assertEqual(len(rows), 1 + 2 * 4 * 2)  # shapes, patterns, backends
+
+    def test_a_document_whose_table_differs_is_found_and_can_be_written(self):
+        checker = ROOT / "scripts" / "check_docs.py"
+        tree = self.folder / "tree"
+        for name in ("scripts", "docs", "benchmarks"):
+            (tree / name).mkdir(parents=True)
+        shutil.copy(checker, tree / "scripts")
+        shutil.copy(BENCH_RESULTS, tree / "benchmarks" / "results.json")
+        marker = "<!-- eplora bench show benchmarks/results.json --markdown --suite route -->"
+        (tree / "README.md").write_text(f"before\n\n{marker}\n| by | hand |\n<!-- end -->\n\nafter\n")
+        (tree / "benchmarks" / "NOTES.md").write_text("none\n")
+
+        def check(*words):
+            return subprocess.run([sys.executable, tree / "scripts" / "check_docs.py", EPLORA, *words], capture_output=True, text=True)
+
+        self.assertEqual(check().returncode, 1)
+        self.assertIn("| by | hand |", check().stdout)
+        self.assertEqual(check("--write").returncode, 0)
+        text = (tree / "README.md").read_text()
+        self.assertTrue(text.startswith(f"before\n\n{marker}\n| tokens x top-k") and text.endswith("<!-- end -->\n\nafter\n"), text)
+        self.assertEqual(check().returncode, 0, check().stdout)
+        (tree / "README.md").write_text(text.replace("<!-- end -->\n", ""))
+        self.assertEqual(check().returncode, 1)
 
 
 class Terminal(Case):
