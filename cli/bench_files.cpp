@@ -216,7 +216,8 @@ int run_bench_show(const BenchShowOptions& options, const Output& output) {
     if (options.csv)
       fmt::print("{}", grid.csv());
     else if (options.markdown)
-      fmt::print("{}{}", any ? "\n" : "", grid.markdown());
+      fmt::print("{}{}{}", any ? "\n" : "", options.suite.empty() ? "**" + title + "**\n\n" : "",
+                 grid.markdown());
     else
       fmt::print("{}\n{}\n", styled(title, Style::heading, output.color), grid.text(output.color));
     any = true;

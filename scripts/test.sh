@@ -42,6 +42,13 @@ lint() { git ls-files 'reference/*.cpp' 'optimized/*.cpp' 'cli/*.cpp' | grep -v 
          xargs -P "$jobs" -n 4 clang-tidy -p build --quiet --extra-arg=-Wno-unknown-warning-option; }
 unit_tests() { "$1"/eplora_unit_tests --gtest_brief=1; }
 property_tests() { "$1"/eplora_property_tests --gtest_brief=1 --cases "$2"; }
+# What a reader without a GPU can check of the recorded timings: hashes of sampled inputs and outputs, by the reference.
+bench_files() {
+  local file
+  for file in $(grep -l '"eplora.results/2"' benchmarks/results/*.json property_tests/cli/bench_results.json); do
+    ./build/eplora bench verify "$file" --sample 24 || return 1
+  done
+}
 no_cuda() {  # what a machine without nvcc builds: the system's Thrust, no GPU backend
   cmake -S . -B build-no-cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DEPLORA_CUDA=OFF &&
     cmake --build build-no-cuda -j "$jobs" --target eplora_unit_tests eplora_property_tests &&
@@ -61,6 +68,7 @@ if stage build build release; then
   stage mutants ./build/eplora mutants
   stage golden ./build/eplora compare --golden property_tests/golden --json
   stage command-line python3 property_tests/cli/command_line_test.py ./build/eplora
+  stage bench-files bench_files
   stage golden-files python3 scripts/make_golden.py --verify
   stage documents python3 scripts/check_docs.py ./build/eplora
   if ((quick)); then skip lint "--quick"; elif llvm14; then stage lint lint; else skip lint "$other_llvm"; fi
