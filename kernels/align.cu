@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (bucket[0] < V) rank[0] += counts[bucket[0]];
     if (bucket[0] == V) rank[0] += sentinels_before;
     if (slot < a.num_slots) w.ranks[slot] = rank[0];
-    if (a.keep_sentinels) sentinels_before += sentinel_count(lists, kThreads / 32);
+    if (a.keep_sentinels) sentinels_before += sentinel_count(lists.sentinels, kThreads / 32);
     __syncthreads();
     if (leader) {
       atomicAdd(counts + bucket[0], nodes[threadIdx.x] & 0xFFFFu);

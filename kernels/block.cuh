@@ -46,6 +46,14 @@ inline __device__ std::uint32_t block_exclusive_scan(std::uint32_t x, std::uint3
 inline __device__ void fill_range(std::int32_t* range, std::uint32_t begin, std::uint32_t end,
                                   std::int32_t value, std::uint32_t thread, std::uint32_t num_threads) {
   if (begin >= end) return;
+  const auto misaligned = static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(range) >> 2);
+  if ((((misaligned + begin) | (misaligned + end)) & 3u) == 0) {  // the usual case, kept short
+    const auto vector = make_int4(value, value, value, value);
+    auto* vectors = reinterpret_cast<int4*>(range + begin);
+#pragma unroll 1
+    for (std::uint32_t i = thread; i < (end - begin) / 4; i += num_threads) vectors[i] = vector;
+    return;
+  }
   std::int32_t* first = range + begin;
   const std::uint32_t count = end - begin;
   const std::uint32_t head =

@@ -166,12 +166,32 @@ __device__ void push_nodes(const RouteArguments& a, const std::uint32_t (&bucket
   }
 }
 
+/// Ranks of the sentinels, from the rounds' counts.
+template <int kItems>
+__device__ void sentinel_ranks(const RouteArguments& a, const std::uint32_t (&bucket)[kItems],
+                               const std::uint32_t* sentinels, std::uint32_t (&rank)[kItems]) {
+  if (!a.keep_sentinels) return;
+  const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  unsigned mine[kItems], any = 0;
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) any |= mine[i] = __ballot_sync(kFullWarp, bucket[i] == a.num_buckets);
+  if (any == 0) return;
+  std::uint32_t earlier = 0;
+#pragma unroll 1
+  for (std::uint32_t round = lane; round < warp * kItems; round += 32) earlier += sentinels[round];
+  earlier = __reduce_add_sync(kFullWarp, earlier);
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) {
+    if (bucket[i] == a.num_buckets) rank[i] = earlier + __popc(mine[i] & lanes_below());
+    earlier += __popc(mine[i]);
+  }
+}
+
 /// Turns what `push_nodes` left into ranks inside the block.
 template <int kItems>
 __device__ void finish_ranks(const RouteArguments& a, const std::uint32_t (&bucket)[kItems],
                              std::uint32_t low, std::uint32_t high, const SlotLists& lists,
                              std::uint32_t (&rank)[kItems]) {
-  const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 #pragma unroll
   for (int i = 0; i < kItems; ++i) {
     const std::uint32_t own = rank[i] >> 16;
@@ -185,27 +205,14 @@ __device__ void finish_ranks(const RouteArguments& a, const std::uint32_t (&buck
       node = entry >> 16;
     }
   }
-  if (!a.keep_sentinels) return;
-  unsigned mine[kItems], any = 0;
-#pragma unroll
-  for (int i = 0; i < kItems; ++i) any |= mine[i] = __ballot_sync(kFullWarp, bucket[i] == a.num_buckets);
-  if (any == 0) return;
-  std::uint32_t earlier = 0;
-#pragma unroll 1
-  for (std::uint32_t round = lane; round < warp * kItems; round += 32) earlier += lists.sentinels[round];
-  earlier = __reduce_add_sync(kFullWarp, earlier);
-#pragma unroll
-  for (int i = 0; i < kItems; ++i) {
-    if (bucket[i] == a.num_buckets) rank[i] = earlier + __popc(mine[i] & lanes_below());
-    earlier += __popc(mine[i]);
-  }
+  sentinel_ranks<kItems>(a, bucket, lists.sentinels, rank);
 }
 
 /// Sentinels among the block's slots; the answer stands in every lane.
-inline __device__ std::uint32_t sentinel_count(const SlotLists& lists, std::uint32_t rounds) {
+inline __device__ std::uint32_t sentinel_count(const std::uint32_t* sentinels, std::uint32_t rounds) {
   std::uint32_t count = 0;
 #pragma unroll 1
-  for (std::uint32_t round = threadIdx.x & 31; round < rounds; round += 32) count += lists.sentinels[round];
+  for (std::uint32_t round = threadIdx.x & 31; round < rounds; round += 32) count += sentinels[round];
   return __reduce_add_sync(kFullWarp, count);
 }
 

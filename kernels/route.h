@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fused route: dispatch, remap and align in one launch, canonical bytes (contract, sections 3 to 5). Four
+// Fused route: dispatch, remap and align in one launch, canonical bytes (contract, sections 3 to 5). Five
 // kernels, one per size; who chooses is optimized/cuda/route_plan.h. Align alone is the same kernels with
 // `table`, `mapping` and `token_lora_mask` null. No launch function allocates, synchronises or reads device
 // memory on the host.
 //
-//   pairs    n <= 256          one round of all-pairs comparison; cost independent of the number of buckets
-//   small    n <= 4096         every block sorts all slots in its shared memory and writes its share of the
-//   output cluster  n <= 65536        one cluster of up to 16 blocks, one cluster barrier (sm_90) grid     n
-//   <= 4096/block   cooperative, slots in registers; one grid barrier, or two with shared column prefixes
-//   stream   any n             cooperative, two grid barriers, tiles sorted in shared memory before they are
-//   written
+//   pairs    n <= 256     one block compares all pairs; cost independent of the number of buckets
+//   small    n <= 4096    no barrier: every block ranks all slots and writes its share of the outputs
+//   medium   n <= 65536   one barrier, of a cooperative grid or of one cluster (sm_90); slots in registers
+//   grid     4096/block   two grid barriers: blocks own columns of the count matrix; slots in registers
+//   stream   any n        two grid barriers; windows sorted in shared memory before they are written
 //
 // Workspace contents are garbage on entry and after; barriers keep no state in it (cluster hardware barriers
 // and cooperative launches do not need any), so replaying a captured graph is always safe.
@@ -45,6 +44,7 @@ struct RouteArguments {
     std::uint32_t output_blocks_each = 0;  ///< of them a thread block fills
     std::uint32_t slots_each = 0;          ///< window of a thread block
     std::uint32_t buckets_each = 1;        ///< odd number of consecutive buckets a thread scans
+    bool quads = false;                    ///< four ids of one token may be read together
   } shares;
 };
 
@@ -56,7 +56,7 @@ inline RouteArguments with_shares(RouteArguments arguments, std::uint32_t blocks
   };
   const auto output_blocks = static_cast<std::uint64_t>(arguments.capacity) / arguments.block_size.value;
   arguments.shares = {static_cast<std::uint32_t>(output_blocks), ceil_div(output_blocks, blocks),
-                      ceil_div(arguments.num_slots, blocks), ceil_div(buckets, threads) | 1u};
+                      ceil_div(arguments.num_slots, blocks), ceil_div(buckets, threads) | 1u, false};
   return arguments;
 }
 
@@ -65,7 +65,7 @@ inline constexpr std::uint32_t kMaxPairsSlots = 256;
 inline constexpr std::uint32_t kMaxItems = 4;  ///< slots a thread in small, cluster and grid
 inline constexpr std::uint32_t kStagedExperts =
     1024;  ///< dispatch tables up to this are staged in shared memory
-inline constexpr std::uint32_t kStreamThreads = 512;
+inline constexpr std::uint32_t kStreamThreads = 1024;
 inline constexpr std::uint32_t kStreamColumnBits =
     13;                                            ///< a chunk of the stream kernel has at most 2^13 buckets
 inline constexpr std::uint32_t kMaxColumns = 256;  ///< columns a block owns between two grid barriers
@@ -79,20 +79,25 @@ cudaError_t launch_route_small(const RouteArguments& arguments, std::uint32_t bl
 
 /// One barrier: every block reads all blocks' counts. `cluster`: one cluster of `blocks` <= 16, else
 /// cooperative.
-std::size_t route_medium_shared_bytes(std::uint32_t buckets, std::uint32_t items);
+bool route_medium_serves(std::uint32_t slots, std::uint32_t buckets, std::uint32_t blocks);
+std::size_t route_medium_shared_bytes(std::uint32_t buckets, std::uint32_t blocks, std::uint32_t items);
 std::size_t route_medium_workspace_bytes(std::uint32_t buckets, std::uint32_t blocks);
 cudaError_t launch_route_medium(const RouteArguments& arguments, std::uint32_t blocks, std::uint32_t items,
                                 bool cluster, void* workspace, cudaStream_t stream);
 
 /// Two barriers: blocks own columns of the count matrix. Buckets are worked through in chunks of at most
-/// `chunk_buckets`, each with its own pair of barriers. `stream` kernels take any window, `items` 16 or 32.
+/// `chunk_buckets`, each with its own pair of barriers. The stream kernel takes any window, in tiles.
 struct TwoBarrierShape {
   std::uint32_t blocks = 1, items = 1;
   std::uint32_t columns_log2 =
       3;  ///< 2^columns_log2 columns a block; blocks << columns_log2 >= chunk_buckets
   std::uint32_t chunk_buckets = 8;  ///< multiple of 8
+  std::uint32_t tile_slots = 8;     ///< stream: multiple of 8, at most 2^15
+  bool one_tile = false;            ///< stream: every block's window is at most one tile
 };
 std::size_t route_grid_shared_bytes(const TwoBarrierShape& shape);
+/// Slots of one block, a multiple of 4.
+std::uint32_t route_stream_window(std::uint32_t slots, std::uint32_t blocks);
 std::size_t route_stream_shared_bytes(const TwoBarrierShape& shape);
 std::size_t route_two_barrier_workspace_bytes(const TwoBarrierShape& shape);
 cudaError_t launch_route_grid(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,

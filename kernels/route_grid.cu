@@ -2,14 +2,17 @@
 // Route with two grid barriers and slots in registers: the shape of route_medium.cu when blocks x buckets is
 // too much for every block to read. Ids are read once.
 //
-// Phases: load ids, fill, masks | then for every chunk of buckets (one chunk up to about 30 000): lists,
-// ranks, counts | BARRIER | owners turn columns into prefixes | BARRIER | scan of the owners | gather the own
-// prefixes, place.
+// Phases: load ids | then for every chunk of buckets (one chunk up to about 30 000): count, enter the table |
+// publish counts | ARRIVE | ranks, masks | WAIT | owners turn columns into prefixes | BARRIER | scan of the
+// owners, gather the own prefixes | place; the owners' labels and filler | at the end the tail.
 //
-// Versions: 1 as it stands here.
+// Versions: 1 lists, everything filled before the first barrier: 15.8 us at 32768 x 8 / 2048. 2 as it stands
+// here (benchmarks/NOTES.md).
 #include <algorithm>
+#include <utility>
 
 #include "kernels/columns.cuh"
+#include "kernels/slot_table.cuh"
 
 namespace eplora::kernels {
 namespace {
@@ -18,13 +21,14 @@ constexpr std::uint32_t kThreads = 1024;
 
 template <int kItems>
 __global__ void __launch_bounds__(kThreads, 1)
-    route_grid(const RouteArguments a, const ColumnMatrix<std::uint16_t> m, const std::uint32_t chunk) {
-  extern __shared__ std::uint32_t shared[];
-  __shared__ std::uint32_t warp_sums[2][32];
-  __shared__ std::uint32_t owner_start[kThreads];
+    route_grid(const RouteArguments a, const ColumnMatrix<std::uint16_t> m, const std::uint32_t chunk,
+               const bool has_table, const bool sparse) {
+  extern __shared__ uint4 shared[];
+  __shared__ std::uint32_t warp_sums[2][32], sentinel_counts[kThreads / 32 * kItems], owner_start[kThreads];
   __shared__ std::int32_t staged[kStagedExperts];
   constexpr std::uint32_t kRounds = kThreads / 32 * kItems;
-  const SlotLists lists{shared, shared + chunk, shared + 2 * chunk, shared + 2 * chunk + kRounds * 32};
+  auto* counts = reinterpret_cast<std::uint32_t*>(shared);
+  const SlotRanks ranks{counts, sentinel_counts, counts + chunk, has_table};
   const std::uint32_t V = a.num_buckets;
 
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -36,54 +40,69 @@ __global__ void __launch_bounds__(kThreads, 1)
   load_slots<kItems>(a, first, 32, window_end, static_cast<std::uint32_t>(tokens) * a.source.cols.value,
                      slots);
   const StagedTable staging(a.dispatch, staged);
-  fill_share(a, own_share(a));
+  clear_ranks(ranks, chunk);
   const std::int32_t* table = staging.store(a.dispatch);
   __syncthreads();
   std::uint32_t bucket[kItems], rank[kItems];
-  to_buckets<kItems>(a, table, first, 32, window_end, slots, bucket);
+  const bool has_slots = first - lane < window_end;  // else the warp only helps with what all share
+  if (has_slots)
+    to_buckets<kItems>(a, table, first, 32, window_end, slots, bucket);
+  else
+    no_slots<kItems>(bucket, ranks);
 
+  const auto grid = cooperative_groups::this_grid();
   std::uint32_t carry = 0;  // blocks of output in earlier chunks
   for (std::uint32_t low = 0; low <= V; low += chunk) {
     const std::uint32_t columns = min(chunk, V + 1 - low);
-#pragma unroll 1
-    for (std::uint32_t b = threadIdx.x; b < chunk; b += kThreads) {
-      lists.heads[b] = kNoNode;
-      lists.counts[b] = 0;
+    if (low > 0) {
+      __syncthreads();
+      clear_ranks(ranks, chunk);
+      __syncthreads();
     }
-    __syncthreads();
-    push_nodes<kItems>(a, bucket, low, low + columns, lists, rank);
-    __syncthreads();
-    const std::uint32_t sentinels = a.keep_sentinels ? sentinel_count(lists, kRounds) : 0;
-    // The stride is a multiple of 8: two counts are one aligned word.
-    auto* row = reinterpret_cast<std::uint32_t*>(m.counts + std::size_t{blockIdx.x} * m.stride);
+    const bool crowded =
+        __syncthreads_or(has_slots && enter_slots<kItems>(a, bucket, low, low + columns, ranks, rank));
+    const std::uint32_t sentinels = a.keep_sentinels ? sentinel_count(sentinel_counts, kRounds) : 0;
+    auto* row = reinterpret_cast<uint2*>(m.counts + std::size_t{blockIdx.x} * m.stride);
 #pragma unroll 1
-    for (std::uint32_t w = threadIdx.x; 2 * w < columns; w += kThreads) {
-      const std::uint32_t first_count = low + 2 * w == V ? sentinels : lists.counts[2 * w];
-      const std::uint32_t second_count = low + 2 * w + 1 == V ? sentinels : lists.counts[2 * w + 1];
-      row[w] = second_count << 16 | first_count;
+    for (std::uint32_t w = threadIdx.x; w < chunk / 4; w += kThreads) {
+      uint4 four = shared[w];
+      if (low + 4 * w <= V && low + 4 * w + 4 > V) {
+        const std::uint32_t at = V & 3;  // low is a multiple of 8
+        four = make_uint4(at == 0 ? sentinels : four.x, at == 1 ? sentinels : four.y,
+                          at == 2 ? sentinels : four.z, at == 3 ? sentinels : four.w);
+      }
+      __stcg(row + w, make_uint2(four.y << 16 | four.x, four.w << 16 | four.z));
     }
-    finish_ranks<kItems>(a, bucket, low, low + columns, lists, rank);
-    cooperative_groups::this_grid().sync();
-    prefix_columns<true>(a, m, columns, shared, warp_sums[0]);
-    cooperative_groups::this_grid().sync();
+    auto token = grid.barrier_arrive();
+    if (crowded || has_slots) slot_ranks<kItems>(a, bucket, low, low + columns, ranks, crowded, rank);
+    if (low == 0 && has_slots) write_masks<kItems>(a, first, 32, window_end, slots);
+    grid.barrier_wait(std::move(token));
+    const OwnedColumns own = prefix_columns(a, m, sparse, columns, counts, warp_sums[0]);
+    grid.sync();
+    const std::uint32_t size = owner_size(m);
     std::uint32_t prefix[kItems];
 #pragma unroll
     for (int i = 0; i < kItems; ++i)
       prefix[i] = bucket[i] >= low && bucket[i] < low + columns
                       ? __ldcg(m.prefix + std::size_t{blockIdx.x} * m.stride + (bucket[i] - low))
                       : 0;
-    const std::uint32_t total = scan_owners(a, m, carry, owner_start, warp_sums[1]);
+    const std::uint32_t total = scan_owners(a, size, carry, owner_start, warp_sums[1]);
 #pragma unroll
     for (int i = 0; i < kItems; ++i)
       if (bucket[i] >= low && bucket[i] < low + columns)
-        place_slot(a, owner_start[(bucket[i] - low) >> m.columns_log2] + prefix[i] + rank[i], first + 32 * i,
-                   bucket[i]);
+        a.sorted_token_ids[owner_start[(bucket[i] - low) >> m.columns_log2] + prefix[i] + rank[i]] =
+            static_cast<std::int32_t>(first + 32 * i);
+    finish_columns(a, {own.totals, own.starts, own.width, 0, 1},
+                   divide(owner_start[blockIdx.x], a.block_size), low + own.low);
     carry += total;
   }
-  write_masks<kItems>(a, first, 32, window_end, slots);
+  fill_tail(a, carry);
   if (blockIdx.x == 0 && threadIdx.x == 0)
     *a.num_tokens_post_padded = static_cast<std::int32_t>(carry * a.block_size.value);
 }
+
+/// Buckets of a chunk up to which the table of slot_table.cuh is used.
+constexpr std::uint32_t kTableBuckets = 8192;
 
 std::uint32_t* aligned(void* workspace) {
   return reinterpret_cast<std::uint32_t*>((reinterpret_cast<std::uintptr_t>(workspace) + 255) / 256 * 256);
@@ -100,8 +119,8 @@ cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape
     return error;
   const std::size_t cells = std::size_t{shape.blocks} * shape.chunk_buckets;
   std::uint32_t* base = aligned(workspace);
-  const ColumnMatrix<std::uint16_t> matrix{reinterpret_cast<std::uint16_t*>(base + cells + shape.blocks),
-                                           base, base + cells, shape.chunk_buckets, shape.columns_log2};
+  const ColumnMatrix<std::uint16_t> matrix{reinterpret_cast<std::uint16_t*>(base + cells), base,
+                                           base + 2 * cells, shape.chunk_buckets, shape.columns_log2};
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeCooperative;
   attribute.val.cooperative = 1;
@@ -113,15 +132,17 @@ cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape
   config.attrs = &attribute;
   config.numAttrs = 1;
   return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, shape.blocks, kThreads, 0), matrix,
-                            shape.chunk_buckets);
+                            shape.chunk_buckets, shape.chunk_buckets <= kTableBuckets,
+                            arguments.num_slots < cells / 4);
 }
 
 }  // namespace
 
 std::size_t route_grid_shared_bytes(const TwoBarrierShape& shape) {
-  const std::size_t lists =
-      2 * std::size_t{shape.chunk_buckets} + std::size_t{list_words(kThreads, shape.items)};
-  return sizeof(std::uint32_t) * std::max(lists, column_words(shape.blocks, shape.columns_log2));
+  const std::size_t ranks =
+      rank_words(shape.chunk_buckets, kThreads, shape.items, shape.chunk_buckets <= kTableBuckets);
+  return sizeof(std::uint32_t) *
+         std::max(shape.chunk_buckets + ranks, column_words(shape.blocks, shape.columns_log2));
 }
 
 std::size_t route_two_barrier_workspace_bytes(const TwoBarrierShape& shape) {

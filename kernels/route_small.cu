@@ -3,14 +3,14 @@
 // the share of the outputs that is its own. Reading a few thousand ids more than once is cheaper than
 // talking.
 //
-// Phases of `route_small`: load ids, fill the own share, stage the table | buckets, lists | ranks, bucket
-// sizes, scan of padded sizes | place the slots that fall into the own share. `route_pairs` replaces lists
+// Phases of `route_small`: load ids, fill the own share, stage the table | buckets, count, enter the table |
+// ranks, scan of padded sizes | place the slots that fall into the own share. `route_pairs` replaces table
 // and scan by comparing all pairs, so that nothing is sized by the number of buckets.
 //
-// Versions: 1 all-pairs and lists as they stand here.
+// Versions: 1 all-pairs and lists: 3.0 us at 64 x 8 / 512. 2 a table for buckets of up to eight slots.
 #include <algorithm>
 
-#include "kernels/list_rank.cuh"
+#include "kernels/slot_table.cuh"
 
 namespace eplora::kernels {
 namespace {
@@ -65,14 +65,13 @@ __global__ void __launch_bounds__(kMaxPairsSlots) route_pairs(const RouteArgumen
 }
 
 template <int kItems>
-__global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
-  extern __shared__ std::uint32_t shared[];
-  __shared__ std::uint32_t warp_sums[32];
-  std::uint32_t* cursor = shared;
-  const auto take = [&](std::uint32_t words) { return cursor += words, cursor - words; };
-  const std::uint32_t rounds = blockDim.x / 32 * kItems;
-  auto* staged = reinterpret_cast<std::int32_t*>(take(kStagedExperts));
-  const SlotLists lists{take(a.num_buckets), take(a.num_buckets), take(rounds * 32), take(rounds)};
+__global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a, const bool has_table) {
+  extern __shared__ uint4 shared[];
+  __shared__ std::uint32_t warp_sums[32], sentinel_counts[32 * kItems];
+  __shared__ std::int32_t staged[kStagedExperts];
+  const std::uint32_t rounds = blockDim.x / 32 * kItems, columns = (a.num_buckets + 3) / 4 * 4;
+  auto* counts = reinterpret_cast<std::uint32_t*>(shared);
+  const SlotRanks ranks{counts, sentinel_counts, counts + columns, has_table};
 
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const std::uint32_t first = warp * 32 * kItems + lane;
@@ -81,11 +80,7 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
   load_slots<kItems>(a, first, 32, a.num_slots, static_cast<std::uint32_t>(tokens) * a.source.cols.value,
                      slots);
   const StagedTable staging(a.dispatch, staged);
-#pragma unroll 1
-  for (std::uint32_t b = threadIdx.x; b < a.num_buckets; b += blockDim.x) {
-    lists.heads[b] = kNoNode;
-    lists.counts[b] = 0;
-  }
+  clear_ranks(ranks, columns);
   const Share share = own_share(a);
   fill_share(a, share);
   const std::int32_t* table = staging.store(a.dispatch);
@@ -93,23 +88,20 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
 
   std::uint32_t bucket[kItems], rank[kItems];
   to_buckets<kItems>(a, table, first, 32, a.num_slots, slots, bucket);
-  push_nodes<kItems>(a, bucket, 0, a.num_buckets, lists, rank);
-  __syncthreads();
-
-  finish_ranks<kItems>(a, bucket, 0, a.num_buckets, lists, rank);
+  const bool crowded = __syncthreads_or(enter_slots<kItems>(a, bucket, 0, a.num_buckets, ranks, rank));
+  slot_ranks<kItems>(a, bucket, 0, a.num_buckets, ranks, crowded, rank);
   // An odd number of consecutive buckets a thread: no bank conflicts, one scan for any V.
   const std::uint32_t begin = min(a.num_buckets, threadIdx.x * a.shares.buckets_each);
   const std::uint32_t end = min(a.num_buckets, begin + a.shares.buckets_each);
   std::uint32_t own = 0, total;
-#pragma unroll 1
-  for (std::uint32_t b = begin; b < end; ++b) own += blocks_of(a, lists.counts[b]);
+#pragma unroll 4
+  for (std::uint32_t b = begin; b < end; ++b) own += blocks_of(a, counts[b]);
   std::uint32_t start = block_exclusive_scan(own, warp_sums, total);
-  // From here on a head holds where its bucket starts; every rank was read before the scan's barrier.
-#pragma unroll 1
+  std::uint32_t* starts = ranks.memory;  // every rank was read before the scan's barrier
+#pragma unroll 4
   for (std::uint32_t b = begin; b < end; ++b) {
-    const std::uint32_t blocks = blocks_of(a, lists.counts[b]);
-    lists.heads[b] = start * a.block_size.value;
-    start += blocks;
+    starts[b] = start * a.block_size.value;
+    start += blocks_of(a, counts[b]);
   }
   __syncthreads();
 
@@ -118,19 +110,22 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments a) {
   for (int i = 0; i < kItems; ++i) {
     if (bucket[i] == kNoBucket) continue;
     const std::uint32_t position =
-        (bucket[i] == a.num_buckets ? sentinel_start : lists.heads[bucket[i]]) + rank[i];
+        (bucket[i] == a.num_buckets ? sentinel_start : starts[bucket[i]]) + rank[i];
     if (position >= share.first_block * a.block_size.value &&
         position < share.last_block * a.block_size.value)
       place_slot(a, position, first + 32 * i, bucket[i]);
   }
   if (blockIdx.x == 0) write_masks<kItems>(a, first, 32, a.num_slots, slots);
   if (blockIdx.x == 0 && warp == 0) {
-    const std::uint32_t sentinels = a.keep_sentinels ? sentinel_count(lists, rounds) : 0;
+    const std::uint32_t sentinels = a.keep_sentinels ? sentinel_count(sentinel_counts, rounds) : 0;
     if (lane == 0)
       *a.num_tokens_post_padded =
           static_cast<std::int32_t>((total + blocks_of(a, sentinels)) * a.block_size.value);
   }
 }
+
+/// Buckets up to which the table of slot_table.cuh is used.
+constexpr std::uint32_t kTableBuckets = 8192;
 
 template <int kItems>
 cudaError_t launch_small(const RouteArguments& arguments, std::uint32_t blocks, std::uint32_t threads,
@@ -141,8 +136,8 @@ cudaError_t launch_small(const RouteArguments& arguments, std::uint32_t blocks, 
             route_small<kItems>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
         error != cudaSuccess)
       return error;
-  route_small<kItems>
-      <<<blocks, threads, bytes, stream>>>(with_shares(arguments, blocks, threads, arguments.num_buckets));
+  route_small<kItems><<<blocks, threads, bytes, stream>>>(
+      with_shares(arguments, blocks, threads, arguments.num_buckets), arguments.num_buckets <= kTableBuckets);
   return cudaGetLastError();
 }
 
@@ -155,7 +150,8 @@ cudaError_t launch_route_pairs(const RouteArguments& arguments, std::uint32_t bl
 }
 
 std::size_t route_small_shared_bytes(std::uint32_t buckets, std::uint32_t threads, std::uint32_t items) {
-  return sizeof(std::uint32_t) * (kStagedExperts + 2 * std::size_t{buckets} + list_words(threads, items));
+  const std::uint32_t columns = (buckets + 3) / 4 * 4;
+  return sizeof(std::uint32_t) * (columns + rank_words(columns, threads, items, buckets <= kTableBuckets));
 }
 
 cudaError_t launch_route_small(const RouteArguments& arguments, std::uint32_t blocks, std::uint32_t threads,

@@ -9,7 +9,7 @@
 namespace eplora::kernels {
 
 inline __device__ std::uint32_t divide(std::uint32_t x, const Divisor& by) {
-  return static_cast<std::uint32_t>((std::uint64_t{x} * by.multiplier) >> by.shift);
+  return __umulhi(x + x, by.multiplier) >> by.shift;
 }
 
 inline __device__ std::int32_t real_tokens(const IdSource& source) {

@@ -7,17 +7,17 @@
 
 namespace eplora::kernels {
 
-/// Division of x in [0, 2^31) by a fixed divisor in [1, 2^31) as one multiplication and one shift (round-up
-/// method: with p = 31 + ceil(log2 d), floor(x * ceil(2^p / d) / 2^p) = floor(x / d) for all x < 2^31).
+/// Division of x in [0, 2^31) by a fixed divisor d in [1, 2^31) as one multiplication (round-up method: with
+/// l = ceil(log2 d), floor(2x * ceil(2^(31 + l) / d) / 2^32 / 2^l) = floor(x / d) for all x < 2^31).
 struct Divisor {
-  std::uint32_t value = 1, multiplier = 1u << 31, shift = 31;
+  std::uint32_t value = 1, multiplier = 1u << 31, shift = 0;
 
   static Divisor of(std::int64_t divisor) {
     std::uint32_t log2 = 0;
     while ((std::int64_t{1} << log2) < divisor) ++log2;
     const std::uint64_t power = std::uint64_t{1} << (31 + log2);
     const auto d = static_cast<std::uint64_t>(divisor);
-    return {static_cast<std::uint32_t>(d), static_cast<std::uint32_t>((power + d - 1) / d), 31 + log2};
+    return {static_cast<std::uint32_t>(d), static_cast<std::uint32_t>((power + d - 1) / d), log2};
   }
 };
 

@@ -12,7 +12,8 @@ using kernels::TwoBarrierShape;
 
 constexpr std::uint32_t kThreads = 1024, kMaxCluster = 16;
 // Shared memory that the kernels declare themselves.
-constexpr std::size_t kStaticShared = 512, kStaticSharedGrid = 9 * 1024;
+constexpr std::size_t kStaticShared = 1024, kStaticSharedStream = 256, kStaticSharedSmall = 5 * 1024,
+                      kStaticSharedGrid = 9 * 1024 + 512;
 
 std::uint32_t ceil_div(std::uint64_t a, std::uint64_t b) {
   return static_cast<std::uint32_t>((a + b - 1) / b);
@@ -47,8 +48,10 @@ std::vector<RoutePlan> small(const RouteSize& size, const DeviceInfo& device, st
   if (plan.items == 0) return {};
   if (size.num_slots < kThreads && size.num_buckets < kThreads)
     plan.threads = std::max(256u, ceil_div(std::max(size.num_slots, size.num_buckets), 32) * 32);
-  if (!fits(kernels::route_small_shared_bytes(size.num_buckets, plan.threads, plan.items), device)) return {};
-  if (blocks == 0) plan.blocks = writers(size.capacity, 8 * 1024, device);
+  if (!fits(kernels::route_small_shared_bytes(size.num_buckets, plan.threads, plan.items), device,
+            kStaticSharedSmall))
+    return {};
+  if (blocks == 0) plan.blocks = writers(size.capacity, 2 * 1024, device);
   return {plan};
 }
 
@@ -62,7 +65,8 @@ std::vector<RoutePlan> one_barrier(RouteTier tier, const RouteSize& size, const 
                                   std::min(64u, device.multiprocessors));
   if (blocks > (cluster ? kMaxCluster : device.multiprocessors)) return {};
   RoutePlan plan{tier, blocks, kThreads, items_for(ceil_div(size.num_slots, blocks), kThreads), {}, 0};
-  if (plan.items == 0 || !fits(kernels::route_medium_shared_bytes(size.num_buckets, plan.items), device))
+  if (plan.items == 0 || !kernels::route_medium_serves(size.num_slots, size.num_buckets, blocks) ||
+      !fits(kernels::route_medium_shared_bytes(size.num_buckets, blocks, plan.items), device))
     return {};
   plan.workspace_bytes = kernels::route_medium_workspace_bytes(size.num_buckets, plan.blocks);
   return {plan};
@@ -96,7 +100,7 @@ std::vector<RoutePlan> grid(const RouteSize& size, const DeviceInfo& device, std
                                          1u, std::min(device.multiprocessors, kThreads));
   plan.items = items_for(ceil_div(size.num_slots, plan.blocks), kThreads);
   if (plan.items == 0 || plan.blocks > device.multiprocessors) return {};
-  plan.shape = {plan.blocks, plan.items, 3, 8};
+  plan.shape = {plan.blocks, plan.items, 3, 8, 8, false};
   if (!set_chunk(plan.shape, size.num_buckets, device, kernels::route_grid_shared_bytes, kStaticSharedGrid,
                  65528))
     return {};
@@ -104,17 +108,30 @@ std::vector<RoutePlan> grid(const RouteSize& size, const DeviceInfo& device, std
   return {plan};
 }
 
+/// One tile a block if that leaves shared memory for all buckets; else tiles of up to 16 slots a thread.
 std::vector<RoutePlan> stream(const RouteSize& size, const DeviceInfo& device, std::uint32_t blocks) {
-  RoutePlan plan{RouteTier::stream, 0, kernels::kStreamThreads, 16, {}, 0};
-  plan.blocks = blocks != 0 ? blocks
-                            : std::clamp(ceil_div(size.num_slots, kernels::kStreamThreads * 4), 1u,
-                                         std::min(device.multiprocessors, kernels::kStreamThreads));
-  if (plan.blocks > std::min(device.multiprocessors, kernels::kStreamThreads)) return {};
-  if (ceil_div(size.num_slots, plan.blocks) > kernels::kStreamThreads * 16) plan.items = 32;
-  plan.shape = {plan.blocks, plan.items, 3, 8};
-  if (!set_chunk(plan.shape, size.num_buckets, device, kernels::route_stream_shared_bytes, kStaticShared,
-                 1u << kernels::kStreamColumnBits))
-    return {};
+  constexpr std::uint32_t kStreamThreads = kernels::kStreamThreads, kMaxTile = 1u << 15;
+  RoutePlan plan{RouteTier::stream, 0, kStreamThreads, 1, {}, 0};
+  plan.blocks = blocks != 0
+                    ? blocks
+                    : std::clamp(ceil_div(size.num_slots, 2 * kStreamThreads), 1u, device.multiprocessors);
+  if (plan.blocks > std::min(device.multiprocessors, kStreamThreads)) return {};
+  const std::uint32_t window = kernels::route_stream_window(size.num_slots, plan.blocks);
+  const std::uint32_t all = (size.num_buckets + 1 + 7) / 8 * 8;
+  const auto chunk = [&](std::uint32_t tile, bool one_tile) {
+    plan.shape = {plan.blocks, 1, 3, 8, tile, one_tile};
+    return set_chunk(plan.shape, size.num_buckets, device, kernels::route_stream_shared_bytes,
+                     kStaticSharedStream, 1u << kernels::kStreamColumnBits);
+  };
+  const std::uint32_t own = std::max(8u, (window + 7) / 8 * 8);
+  bool serves = window <= kMaxTile && chunk(own, true) && plan.shape.chunk_buckets == all;
+  for (std::uint32_t tile = std::min(16 * kStreamThreads, std::max(own, kStreamThreads)); !serves;
+       tile = tile / 16 * 8) {
+    if (tile < kStreamThreads) return {};
+    serves = chunk(tile, window <= tile) &&
+             (tile < 2 * kStreamThreads || plan.shape.chunk_buckets >= std::min(all, 4096u));
+  }
+  plan.items = ceil_div(plan.shape.tile_slots, kStreamThreads);
   plan.workspace_bytes = kernels::route_two_barrier_workspace_bytes(plan.shape);
   return {plan};
 }
