@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 
 #include "reference/check.h"
 
@@ -55,18 +56,18 @@ std::vector<std::int32_t> zipf_topk_ids(std::uint64_t seed, std::int64_t num_tok
   const std::vector<std::int32_t> expert_of_rank =
       random_topk_ids(seed ^ 0x5A495046, 1, num_experts, num_experts);
   std::vector<std::uint64_t> below(num_experts);  // weights of the ranks up to and with this one
-  std::uint64_t total = 0;
+  std::uint64_t total = 0;                        // at least the weight of rank 1
   for (std::int32_t rank = 0; rank < num_experts; ++rank)
     below[rank] = total += zipf_weight(static_cast<std::uint64_t>(rank) + 1);
   std::vector<std::int32_t> ids(static_cast<std::size_t>(num_tokens) * top_k);
   for (std::size_t slot = 0; slot < ids.size(); ++slot) {
     const std::size_t first = slot - slot % top_k;
-    const auto taken = [&](std::int32_t expert) {
-      return std::find(ids.begin() + first, ids.begin() + slot, expert) != ids.begin() + slot;
-    };
+    const auto chosen = std::span(ids).subspan(first, slot - first);
+    const auto taken = [&](std::int32_t expert) { return std::ranges::find(chosen, expert) != chosen.end(); };
     std::int32_t expert = 0;
     for (int draw = 0; draw < kDraws; ++draw) {
-      const std::uint64_t ticket = random_bits(seed, slot * kDraws + draw) % total;
+      const std::uint64_t ticket =
+          random_bits(seed, slot * kDraws + draw) % std::max<std::uint64_t>(total, 1);
       expert = expert_of_rank[std::upper_bound(below.begin(), below.end(), ticket) - below.begin()];
       if (!taken(expert)) break;
     }
