@@ -74,8 +74,8 @@ std::string verdict_on(double time_us, double goal_us) {
 
 Grid routing_summary(const Record& record, Suite suite) {
   std::vector<std::string> backends = backends_of(record, suite);
-  std::ranges::stable_partition(backends,
-                                [&](const std::string& name) { return name == baseline_of(record); });
+  std::stable_partition(backends.begin(), backends.end(),
+                        [&](const std::string& name) { return name == baseline_of(record); });
   const std::string subject = subject_of(backends);
   const bool goals = suite == Suite::route && subject == "cuda";
   Grid grid;
