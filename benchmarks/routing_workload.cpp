@@ -204,7 +204,8 @@ class LoadedRouting final : public Loaded {
     LoadedSet set{{}, {}, Buffer(memory, std::max<std::size_t>(workspace_bytes, 1)), route, remap, align};
     const auto load = [&](const std::vector<std::int32_t>& values) {
       set.inputs.emplace_back(memory, std::max<std::size_t>(values.size() * sizeof(std::int32_t), 1));
-      memory.copy_to(set.inputs.back().data(), values.data(), values.size() * sizeof(std::int32_t));
+      if (!values.empty())
+        memory.copy_to(set.inputs.back().data(), values.data(), values.size() * sizeof(std::int32_t));
       return reinterpret_cast<const std::int32_t*>(set.inputs.back().data());
     };
     const std::int32_t* const ids = load(inputs.ids);
