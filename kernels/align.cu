@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/align.h"
+#include "kernels/launch.h"
 #include "kernels/list_rank.cuh"
 
 namespace eplora::kernels {
@@ -138,10 +139,7 @@ cudaError_t launch_align_count(const RouteArguments& arguments, void* workspace,
   const bool in_shared = arguments.num_buckets <= kSharedBuckets;
   const std::size_t bytes =
       in_shared ? sizeof(std::uint32_t) * (2 * std::size_t{arguments.num_buckets} + 1) : 0;
-  if (const cudaError_t error = cudaFuncSetAttribute(
-          count_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-      error != cudaSuccess)
-    return error;
+  if (const cudaError_t error = allow_shared_memory<count_kernel>(); error != cudaSuccess) return error;
   count_kernel<<<1 + kFillBlocks, kThreads, bytes, stream>>>(
       arguments, split(workspace, arguments.num_slots, arguments.num_buckets), in_shared);
   return cudaGetLastError();

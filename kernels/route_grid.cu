@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "kernels/columns.cuh"
+#include "kernels/launch.h"
 #include "kernels/slot_table.cuh"
 
 namespace eplora::kernels {
@@ -113,10 +114,7 @@ cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape
                    cudaStream_t stream) {
   const auto kernel = route_grid<kItems>;
   const std::size_t bytes = route_grid_shared_bytes(shape);
-  if (const cudaError_t error =
-          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-      error != cudaSuccess)
-    return error;
+  if (const cudaError_t error = allow_shared_memory<route_grid<kItems>>(); error != cudaSuccess) return error;
   const std::size_t cells = std::size_t{shape.blocks} * shape.chunk_buckets;
   std::uint32_t* base = aligned(workspace);
   const ColumnMatrix<std::uint16_t> matrix{reinterpret_cast<std::uint16_t*>(base + cells), base,

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "kernels/columns.cuh"
+#include "kernels/launch.h"
 #include "kernels/slot_table.cuh"
 
 namespace eplora::kernels {
@@ -191,8 +192,7 @@ cudaError_t launch(const RouteArguments& arguments, std::uint32_t blocks, void* 
   const auto kernel = route_medium<kItems, kCluster>;
   const bool has_table = arguments.num_buckets <= kTableBuckets;
   const std::size_t bytes = route_medium_shared_bytes(arguments.num_buckets, blocks, kItems);
-  cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  cudaError_t error = allow_shared_memory<route_medium<kItems, kCluster>>();
   if (error == cudaSuccess && kCluster)
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   if (error != cudaSuccess) return error;

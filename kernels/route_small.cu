@@ -10,6 +10,7 @@
 // Versions: 1 all-pairs and lists: 3.0 us at 64 x 8 / 512. 2 a table for buckets of up to eight slots.
 #include <algorithm>
 
+#include "kernels/launch.h"
 #include "kernels/slot_table.cuh"
 
 namespace eplora::kernels {
@@ -131,11 +132,8 @@ template <int kItems>
 cudaError_t launch_small(const RouteArguments& arguments, std::uint32_t blocks, std::uint32_t threads,
                          cudaStream_t stream) {
   const std::size_t bytes = route_small_shared_bytes(arguments.num_buckets, threads, kItems);
-  if (bytes > 47 * 1024)
-    if (const cudaError_t error = cudaFuncSetAttribute(
-            route_small<kItems>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-        error != cudaSuccess)
-      return error;
+  if (const cudaError_t error = allow_shared_memory<route_small<kItems>>(); error != cudaSuccess)
+    return error;
   route_small<kItems><<<blocks, threads, bytes, stream>>>(
       with_shares(arguments, blocks, threads, arguments.num_buckets), arguments.num_buckets <= kTableBuckets);
   return cudaGetLastError();

@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "kernels/columns.cuh"
+#include "kernels/launch.h"
 
 namespace eplora::kernels {
 namespace {
@@ -370,9 +371,7 @@ cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape
                    cudaStream_t stream) {
   const auto kernel = route_stream<kOneTile, Count>;
   const std::size_t bytes = route_stream_shared_bytes(shape);
-  if (const cudaError_t error =
-          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-      error != cudaSuccess)
+  if (const cudaError_t error = allow_shared_memory<route_stream<kOneTile, Count>>(); error != cudaSuccess)
     return error;
   const std::size_t cells = std::size_t{shape.blocks} * shape.chunk_buckets;
   auto* base =

@@ -88,13 +88,14 @@ using Enqueue = std::function<void(int, void*)>;
 class GraphCalls final : public Calls {
  public:
   /// Throws what `enqueue` throws while it is captured, or `CudaError`.
-  GraphCalls(const Stopwatch& watch, const Enqueue& enqueue, int sets, int rounds) : watch_(watch) {
+  GraphCalls(const Stopwatch& watch, Enqueue enqueue, int sets, int rounds)
+      : watch_(watch), enqueue_(std::move(enqueue)) {
     count = sets * rounds;
     timed_as = "graph replay";
     cudaGraph_t graph = nullptr;
     EPLORA_CUDA_CHECK(cudaStreamBeginCapture(watch.stream(), cudaStreamCaptureModeThreadLocal));
     try {
-      for (int i = 0; i < count; ++i) enqueue(i % sets, watch.stream());
+      for (int i = 0; i < count; ++i) enqueue_(i % sets, watch.stream());
     } catch (...) {
       cudaStreamEndCapture(watch.stream(), &graph);  // a capture that failed must be ended all the same
       if (graph != nullptr) cudaGraphDestroy(graph);
@@ -135,6 +136,7 @@ class GraphCalls final : public Calls {
   }
 
   const Stopwatch& watch_;
+  const Enqueue enqueue_;  // keeps alive what the captured calls point to
   cudaGraphExec_t replay_ = nullptr;
 };
 
