@@ -103,7 +103,11 @@ def draw(document, shapes, suite, path):
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper left", frameon=False)
     ticks = sorted({s["slots"] for s in shapes})
-    ticks = [t for i, t in enumerate(ticks) if i == 0 or t >= 2 * ticks[i - 1]]
+    spaced = []  # labels need room: a factor of four between neighbours
+    for t in ticks:
+        if not spaced or t >= 4 * spaced[-1]:
+            spaced.append(t)
+    ticks = spaced
     axes.set_xticks(ticks, [f"{t // 1024}K" if 1024 <= t < 1 << 20 else f"{t >> 20}M" if t >= 1 << 20 else str(t) for t in ticks])
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))

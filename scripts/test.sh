@@ -86,7 +86,8 @@ else
     skip no-cuda "no CUDA toolkit here: that is what was tested above"
   fi
 fi
-# The property tests run on every backend that this machine has; here is what it has not.
+# The property tests run on every backend that this machine has; here is what it has not. With a GPU the tests of its own run
+# too; what takes longer, sanitizers and 20 000 cases, is scripts/gpu_test.sh.
 gpu_missing() {
   ./build/eplora list --json | python3 -c '
 import json, sys
@@ -97,8 +98,14 @@ if missing:
     names = ", ".join(b["name"] for b in missing)
     print(len(missing), "backends x", len(known["properties"]), "properties not run (" + names + "):", reason)'
 }
+gpu_tests() { ./build/eplora_gpu_tests --gtest_brief=1; }
 missing=$(gpu_missing 2>/dev/null)
-if [[ -n $missing ]]; then skip gpu "$missing"; fi
+if [[ -n $missing ]]; then
+  if [[ -x build/eplora_gpu_tests ]]; then missing="$(gpu_tests | sed -n 's/.* \([0-9]*\) were skipped.*/\1/p') GPU tests and $missing"; fi
+  skip gpu "$missing"
+else
+  stage gpu gpu_tests
+fi
 
 printf '\n%-18s %8s  %s\n' stage seconds verdict
 for i in "${!names[@]}"; do printf '%-18s %8d  %s\n' "${names[i]}" "${seconds[i]}" "${verdicts[i]}"; done
