@@ -26,11 +26,6 @@ struct SlotLists {
   std::uint32_t* sentinels;  ///< `[rounds]`
 };
 
-/// Words of shared memory that a block of `threads` needs beside heads and counts.
-constexpr std::uint32_t list_words(std::uint32_t threads, std::uint32_t items) {
-  return threads * items + threads / 32 * items;
-}
-
 /// What is read of the slots `first + step * i` of a thread.
 template <int kItems>
 struct LoadedSlots {

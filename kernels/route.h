@@ -62,7 +62,6 @@ inline RouteArguments with_shares(RouteArguments arguments, std::uint32_t blocks
 
 /// Dynamic shared memory a block may use; the caller reads it off the device.
 inline constexpr std::uint32_t kMaxPairsSlots = 256;
-inline constexpr std::uint32_t kMaxItems = 4;  ///< slots a thread in small, cluster and grid
 inline constexpr std::uint32_t kStagedExperts =
     1024;  ///< dispatch tables up to this are staged in shared memory
 inline constexpr std::uint32_t kStreamThreads = 1024;
