@@ -5,6 +5,7 @@
 #include <array>
 
 #include "optimized/backend.h"
+#include "optimized/external/external_backend.h"
 #include "optimized/thrust/thrust_host_backend.h"
 #include "reference/check.h"
 #if defined(EPLORA_WITH_CUDA)
@@ -84,12 +85,13 @@ std::vector<BackendEntry> list_backends() {
 }
 
 std::unique_ptr<Backend> make_backend(std::string_view name) {
+  if (is_external_backend(name)) return make_external_backend(name);
   const auto found = std::ranges::find(kRegistered, name, &Registered::name);
   if (found == kRegistered.end()) {
     std::string names;
     for (const Registered& backend : kRegistered)
       names += (names.empty() ? "" : ", ") + std::string(backend.name);
-    reject("backend", name, "it must be one of " + names);
+    reject("backend", name, "it must be one of " + names + ", or the path of a shared library");
   }
   if (const std::string reason = found->unavailable(); !reason.empty())
     throw BackendUnavailable("backend " + std::string(name) + " cannot run here: " + reason);

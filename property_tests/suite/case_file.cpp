@@ -86,8 +86,9 @@ std::string save_case(const std::filesystem::path& dir, const PropertyDefinition
                       std::string_view backend, std::string_view suffix, const std::string& text) {
   if (dir.empty()) return "";
   std::filesystem::create_directories(dir);
+  const std::string name = std::filesystem::path(backend).filename().string();  // a library's is a path
   const std::filesystem::path path =
-      dir / (property.info.full_name() + "." + std::string(backend) + "." + std::string(suffix) + ".json");
+      dir / (property.info.full_name() + "." + name + "." + std::string(suffix) + ".json");
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << text << std::flush;
   if (!file) reject("save directory", dir.string(), "a directory that can be written");
