@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "cli/child_run.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/json_output.h"
@@ -15,6 +16,7 @@
 #include "cli/project_files.h"
 #include "cli/table.h"
 #include "optimized/backend.h"
+#include "optimized/external/external_backend.h"
 #include "property_tests/suite/suite.h"
 #include "reference/check.h"
 
@@ -206,9 +208,70 @@ suite::RunOptions run_options(const CheckOptions& options, Progress& line) {
   return run;
 }
 
+/// A library has no layouts of its own; ours would be judged in its name.
+bool is_asked(const suite::PropertyInfo& property, const Backend& backend) {
+  return property.operation != "layout" || !is_external_backend(backend.name());
+}
+
+suite::Outcome not_asked(const suite::PropertyInfo& property, const Backend& backend) {
+  suite::Outcome outcome;
+  outcome.property = property;
+  outcome.backend = backend.name();
+  outcome.status = suite::Status::skipped;
+  outcome.reason = std::string(backend.name()) + " offers no layouts";
+  return outcome;
+}
+
+suite::Outcome outcome_of(const suite::PropertyInfo& property, Backend& backend, const suite::RunOptions& run,
+                          double case_limit) {
+  if (!is_asked(property, backend)) return not_asked(property, backend);
+  if (!is_external_backend(backend.name())) return suite::run_property(property, backend, run);
+  return run_in_child(property, std::string(backend.name()), run, case_limit);
+}
+
+suite::Outcome outcome_of_file(const std::string& file, Backend& backend, const suite::RunOptions& run,
+                               double case_limit) {
+  if (!is_external_backend(backend.name())) return suite::replay_file(file, backend, run);
+  return replay_in_child(file, std::string(backend.name()), run, case_limit);
+}
+
+/// One property or one file on one library, in the process that may be lost.
+int run_as_child(const CheckOptions& options) {
+  try {
+    begin_as_child(options.child);
+    const auto backend = make_backend(options.backends.at(0));
+    suite::RunOptions run;
+    run.cases = options.cases == 0 && options.seconds > 0 ? kNoCaseLimit : options.cases;
+    run.seed = options.seed;
+    run.time_limit = options.seconds;
+    run.save_dir = options.save;
+    report_to_parent(options.child,
+                     options.replay.empty()
+                         ? suite::run_property(suite::find_properties(options.property).at(0), *backend, run)
+                         : suite::replay_file(options.replay, *backend, run));
+  } catch (const std::exception& e) {
+    refuse_to_parent(options.child, e.what());
+  }
+  return kAgreement;
+}
+
+/// What a library says of itself, so that a reader sees what was asked and what was not.
+void introduce(const Backend& backend) {
+  std::string offered, lacking;
+  for (const Operation operation : kOperations) {
+    std::string& list = backend.supports(operation) ? offered : lacking;
+    list += (list.empty() ? "" : ", ") + std::string(to_string(operation));
+  }
+  fmt::print("{}: {}\n  offers {} in {} memory{}; declares the form: {}; {}\n", backend.name(),
+             backend.description(), offered, to_string(backend.memory_space()),
+             lacking.empty() ? "" : ", does not offer " + lacking, contract::to_string(backend.form()),
+             contract::determinism_note(backend.form()));
+}
+
 }  // namespace
 
 int run_check(const CheckOptions& options, const Output& output) {
+  if (!options.child.empty()) return run_as_child(options);
   if (!options.replay.empty() && !options.property.empty())
     reject("--property", "'" + options.property + "' beside --replay",
            "a saved case names its property itself");
@@ -225,14 +288,18 @@ int run_check(const CheckOptions& options, const Output& output) {
   report.widths(name_width, backend_width);
   if (!options.replay.empty()) {
     for (const auto& backend : backends) {
-      const suite::Outcome outcome = suite::replay_file(options.replay, *backend, run);
+      const suite::Outcome outcome = outcome_of_file(options.replay, *backend, run, options.case_limit);
       line.clear();
       report.widths(outcome.property.full_name().size(), backend_width);
       report.add(outcome);
     }
     return report.finish(options.seed, seconds_since(start), 0, options.backends.empty());
   }
-  if (!output.json) fmt::print("seed {}\n", options.seed);
+  if (!output.json) {
+    for (const auto& backend : backends)
+      if (is_external_backend(backend->name())) introduce(*backend);
+    fmt::print("seed {}\n", options.seed);
+  }
   std::int64_t left = static_cast<std::int64_t>(properties.size() * backends.size()), not_reached = 0;
   for (const suite::PropertyInfo& property : properties) {
     for (const auto& backend : backends) {
@@ -245,7 +312,7 @@ int run_check(const CheckOptions& options, const Output& output) {
         run.time_limit = rest / static_cast<double>(left);  // what one leaves over, the others share
       }
       --left;
-      const suite::Outcome outcome = suite::run_property(property, *backend, run);
+      const suite::Outcome outcome = outcome_of(property, *backend, run, options.case_limit);
       line.clear();
       report.add(outcome);
     }

@@ -37,6 +37,8 @@ struct CheckOptions {
   std::string replay;  ///< a saved case
   std::string save;    ///< folder for counterexamples; empty = the project's own
   bool verbose = false;
+  double case_limit = 10;  ///< seconds that one case of a shared library may take
+  std::string child;       ///< folder through which a child process reports; empty = this is no child
 };
 int run_check(const CheckOptions& options, const Output& output);
 

@@ -79,6 +79,11 @@ Batch make_batch(const ModelConfig& model, const std::string& layout, std::int64
 }
 
 /// Runs into memory that is there already, as an engine would; the last output is judged.
+/// Somebody's library may offer no route.
+bool is_timed(const Backend& backend) {
+  return backend.memory_space() == MemorySpace::host && backend.supports(Operation::route);
+}
+
 Timing time_backend(Backend& backend, const RouteProblem& problem, const RouteResult& want) {
   Timing timing;
   timing.backend = backend.name();
@@ -133,7 +138,7 @@ class SpeedReport {
     for (const char* header : {"tokens", "adapters", "slots", "of them here", "buckets"})
       table_.column(header, Table::Align::right);
     for (const auto& backend : backends)
-      if (backend->memory_space() == MemorySpace::host)
+      if (is_timed(*backend))
         table_.column(std::string(backend->name()), Table::Align::right,
                       backend->name() == "thrust-host" ? "second opinion, not tuned" : "");
     for (const RecordedColumn& column : recorded_)
@@ -232,8 +237,7 @@ CompareOutcome compare_speed(const CompareOptions& options, const Backends& back
         const RouteResult want = reference::route(problem);
         std::vector<Timing> timings;
         for (const auto& backend : backends)
-          if (backend->memory_space() == MemorySpace::host)
-            timings.push_back(time_backend(*backend, problem, want));
+          if (is_timed(*backend)) timings.push_back(time_backend(*backend, problem, want));
         report.add(batch, timings);
       }
     }

@@ -103,8 +103,9 @@ void add_check(Program& program) {
                           "--cases and --for ends the run.",
                           "eplora check --backend thrust-host --property Remap --cases 500",
                           [&options](const Output& output) { return run_check(options, output); });
-  app->add_option("--backend", options.backends,
-                  "backends or mutants to check (default: all backends that can run)")
+  app->add_option(
+         "--backend", options.backends,
+         "backends, mutants, or paths of shared libraries to check (default: all backends that can run)")
       ->delimiter(',')
       ->type_name("NAME");
   app->add_option("--property", options.property,
@@ -128,6 +129,12 @@ void add_check(Program& program) {
       ->type_name("DIR")
       ->capture_default_str();
   app->add_flag("--verbose,-v", options.verbose, "print what the generated cases were like");
+  app->add_option("--time-limit", options.case_limit,
+                  "time that one case of a shared library may take: 10s, 500ms")
+      ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"min", 60}}))
+      ->type_name("TIME")
+      ->capture_default_str();
+  app->add_option("--child", options.child)->group("");  // how check runs itself for one property
 }
 
 void add_layout(Program& program) {

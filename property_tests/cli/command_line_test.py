@@ -29,6 +29,7 @@ SHOW = ["layout", "show", "tp=4,ep=2", "--experts", "128", "--intermediate", "76
 QUICK_COMPARE = ["compare", "--golden", str(FIXTURE), "--layout", "tp=2,ep=2", "--tokens", "1"]
 BENCH_RESULTS = ROOT / "property_tests" / "cli" / "bench_results.json"  # of a host, made by `eplora bench`
 ESCAPE = "\033["
+LIBRARIES = None  # of examples/external_backend and of property_tests/unit/external_faults.c
 EPLORA = None
 
 
@@ -523,6 +524,123 @@ class Bench(Case):
         self.assertEqual(check().returncode, 1)
 
 
+class SharedLibraries(Case):
+    """`--backend ./lib.so`: each property runs in a process of its own, so that whatever happens there is a verdict."""
+
+    def library(self, name):
+        path = LIBRARIES / f"lib{name}.so"
+        self.assertTrue(path.exists(), path)
+        return str(path)
+
+    def check(self, name, *words):
+        done = run("check", "--backend", self.library(name), "--save", str(self.folder), *words)
+        self.assertEqual(done.stderr, "")
+        return done
+
+    def outcomes(self, name, *words):
+        done = self.check(name, "--json", *words)
+        outcomes = {o["property"]: o for o in json.loads(done.stdout)["outcomes"]}
+        return done.returncode, outcomes
+
+    def replays(self, found):
+        """The replay line runs and finds the same."""
+        program, *words = found["replay"].split()
+        self.assertEqual(program, "eplora")
+        done = run(*words, "--time-limit", "1s", "--json")
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        again = json.loads(done.stdout)["outcomes"][0]["counterexample"]
+        self.assertEqual((again["contract"], again["summary"]), (found["contract"], found["summary"]))
+
+    def test_a_right_library_passes_and_what_it_lacks_is_named(self):
+        done = self.check("align", "--cases", "200")
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn("offers remap, align in host memory, does not offer dispatch, route, slice", done.stdout)
+        self.assertIn("declares the form: canonical; deterministic: yes", done.stdout)
+        self.assertRegex(done.stdout, r"Route\.EqualsTheReference .* skipped .* does not offer route")
+        self.assertIn("18 held, 25 skipped", done.stdout)
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_equal_seeds_find_in_a_child_what_they_find_in_one_process(self):
+        code, outcomes = self.outcomes("align", "--property", "Align.FillerIsNoSlot", "--cases", "300", "--seed", "7")
+        here = run("check", "--backend", "reference", "--property", "Align.FillerIsNoSlot", "--cases", "300", "--seed", "7", "--json")
+        self.assertEqual(code, 0)
+        self.assertEqual(outcomes["Align.FillerIsNoSlot"]["distribution"], json.loads(here.stdout)["outcomes"][0]["distribution"])
+
+    def test_a_wrong_library_is_caught_with_at_most_three_slots(self):
+        code, outcomes = self.outcomes("wrong_align")
+        self.assertEqual(code, 1)
+        failed = {name: o for name, o in outcomes.items() if o["status"] == "violated"}
+        self.assertIn("Align.EverySlotStandsOnceInABlockOfItsOwnId", failed)
+        for name, outcome in failed.items():
+            batch = outcome["counterexample"]["case"]["case"]["batch"]
+            self.assertLessEqual(batch["T"] * batch["K"], 3, name)
+        self.replays(failed["Align.EverySlotStandsOnceInABlockOfItsOwnId"]["counterexample"])
+
+    def lost(self, name, kind, mention, slots):
+        code, outcomes = self.outcomes(name, "--property", "Remap", "--cases", "50")
+        self.assertEqual(code, 1)
+        self.assertEqual(len(outcomes), 6)  # one that is lost does not end the run
+        outcome = outcomes["Remap.EqualsTheReference"]
+        self.assertEqual(outcome["status"], "violated")
+        found = outcome["counterexample"]
+        self.assertEqual(found["contract"], kind)
+        self.assertIn(mention, found["sentence"])
+        self.assertEqual(found["failed"], found["reruns"])
+        batch = found["case"]["case"]["batch"]
+        self.assertEqual(batch["T"] * batch["K"], slots)
+        self.assertTrue(Path(found["unshrunk_file"]).exists())
+        self.assertEqual(json.loads(Path(found["shrunk_file"]).read_text())["case"], found["case"]["case"])
+        self.replays(found)
+        self.assertFalse((self.folder / "trial.json").exists())
+
+    def test_a_crash_is_a_verdict_with_the_smallest_case(self):
+        self.lost("crashing", "crash", "signal 11", 4)
+
+    def test_an_abort_is_a_verdict(self):
+        self.lost("aborting", "crash", "signal 6", 1)
+
+    def test_leaving_the_program_is_a_verdict(self):
+        self.lost("exiting", "exit", "exit code 0", 1)
+
+    def test_a_hang_is_a_verdict_after_the_time_limit(self):
+        code, outcomes = self.outcomes("hanging", "--property", "Remap.EqualsTheReference", "--time-limit", "500ms")
+        self.assertEqual(code, 1)
+        found = outcomes["Remap.EqualsTheReference"]["counterexample"]
+        self.assertEqual(found["contract"], "hang")
+        self.assertIn("after 0.5 s", found["sentence"])
+        batch = found["case"]["case"]["batch"]
+        self.assertLessEqual(batch["T"] * batch["K"], 3)
+        self.replays(found)
+
+    def test_a_status_is_a_violation_with_the_librarys_sentence(self):
+        code, outcomes = self.outcomes("failing", "--property", "Remap.EqualsTheReference")
+        self.assertEqual(code, 1)
+        self.assertIn("status 3, failed: no room for", outcomes["Remap.EqualsTheReference"]["counterexample"]["sentence"])
+
+    def test_files_that_are_no_backend_are_refused(self):
+        self.refuses(["check", "--backend", "./nowhere.so"], "./nowhere.so", "no such file")
+        self.refuses(["check", "--backend", self.library("no_symbol")], "eplora_backend_v1")
+        self.refuses(["check", "--backend", self.library("next_version")], "abi_version", "version 1")
+        self.refuses(["check", "--backend", self.library("align"), "--replay", "nowhere.json"], "nowhere.json")
+        done = run("check", "--backend", str(BENCH_RESULTS.parent / "nothing.so"))
+        self.assertEqual(done.returncode, 2)
+        text = self.folder / "text.so"
+        text.write_text("no library")
+        done = run("check", "--backend", str(text))
+        self.assertEqual(done.returncode, 4, done.stderr)
+        self.assertIn("cannot be loaded", done.stderr)
+
+    def test_a_folder_that_cannot_be_written_is_said_and_not_taken_for_a_pass(self):
+        for backend in ("mutant-remap-neg", self.library("wrong_align")):
+            done = run("check", "--backend", backend, "--property", "EqualsTheReference", "--save", "/dev/null/here")
+            self.assertNotIn(done.returncode, (0, 1), done.stdout)
+            self.assertIn("/dev/null/here", done.stderr)
+
+    def test_compare_takes_a_library_for_what_it_offers(self):
+        done = run(*QUICK_COMPARE, "--backend", self.library("align"))
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+
 class Terminal(Case):
     CHECK = ["check", "--cases", "5", "--property", "Remap"]
 
@@ -551,4 +669,5 @@ if __name__ == "__main__":
         print(__doc__.strip().splitlines()[-1], file=sys.stderr)
         sys.exit(2)
     EPLORA = str(Path(sys.argv.pop(1)).resolve())
+    LIBRARIES = Path(EPLORA).parent / "external"
     unittest.main()

@@ -9,6 +9,7 @@
 #include <ostream>
 
 #include "optimized/guarded_run.h"
+#include "property_tests/suite/journal_hook.h"
 #include "property_tests/suite/property.h"
 #include "reference/check.h"
 
@@ -78,6 +79,8 @@ class Run final : public rc::detail::TestListener {
         outcome.status = Status::gave_up;
         outcome.reason = gave_up.description;
       }
+      rc::detail::FailureResult failure;  // without a case of ours: the file of one could not be written
+      if (result.match(failure) && !smallest_) throw std::runtime_error(failure.description);
       rc::detail::Error error;
       if (result.match(error)) throw std::runtime_error(error.description);
     } catch (const StopTesting& stop) {
@@ -239,6 +242,7 @@ class Run final : public rc::detail::TestListener {
 }  // namespace
 
 contract::Verdict judge(const PropertyDefinition& property, const Case& c, Backend& backend) {
+  note_in_journal(property, c, backend.name());
   try {
     return property.check(c, backend);
   } catch (const GuardViolation& e) {
