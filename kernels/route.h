@@ -60,7 +60,6 @@ inline RouteArguments with_shares(RouteArguments arguments, std::uint32_t blocks
   return arguments;
 }
 
-/// Dynamic shared memory a block may use; the caller reads it off the device.
 inline constexpr std::uint32_t kMaxPairsSlots = 256;
 inline constexpr std::uint32_t kStagedExperts =
     1024;  ///< dispatch tables up to this are staged in shared memory

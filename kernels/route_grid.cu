@@ -2,7 +2,7 @@
 // Route with two grid barriers and slots in registers: the shape of route_medium.cu when blocks x buckets is
 // too much for every block to read. Ids are read once.
 //
-// Phases: load ids | then for every chunk of buckets (one chunk up to about 30 000): count, enter the table |
+// Phases: load ids | then for every chunk of buckets (one chunk up to about 26 000): count, enter the table |
 // publish counts | ARRIVE | ranks, masks | WAIT | owners turn columns into prefixes | BARRIER | scan of the
 // owners, gather the own prefixes | place; the owners' labels and filler | at the end the tail.
 //

@@ -4,7 +4,7 @@
 // grid barriers it is columns.cuh. A window of one tile, up to about 32 000 slots, is read once and sorted
 // while the first barrier is on its way; a longer one is counted first and read again tile by tile.
 //
-// Phases, for every chunk of buckets (one up to about 4100): count | publish | ARRIVE | sort | WAIT | owners
+// Phases, for every chunk of up to 2^13 buckets: count | publish | ARRIVE | sort | WAIT | owners
 // | BARRIER | starts of the own buckets; owners' labels and filler | write the tile [or: count, sort, write,
 // move the starts; repeat] | at the end the tail.
 //
