@@ -266,11 +266,14 @@ bool is_external_backend(std::string_view name) {
 }
 
 std::unique_ptr<Backend> make_external_backend(std::string_view path) {
-  const std::string file(path), who = "backend " + file;
-  const eplora_backend* const library = descriptor_of(file);
-  require_known(who, *library);
-  require_memory(who, *library);
-  return std::make_unique<ExternalBackend>(file, *library);
+  return make_external_backend(path, *descriptor_of(std::string(path)));
+}
+
+std::unique_ptr<Backend> make_external_backend(std::string_view name, const eplora_backend& library) {
+  const std::string who = "backend " + std::string(name);
+  require_known(who, library);
+  require_memory(who, library);
+  return std::make_unique<ExternalBackend>(std::string(name), library);
 }
 
 }  // namespace eplora

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "optimized/backend.h"
+#include "optimized/external/eplora_backend.h"
 
 namespace eplora {
 
@@ -19,5 +20,8 @@ bool is_external_backend(std::string_view name);
 /// descriptor that makes no sense, and `BackendUnavailable` where the library cannot be loaded here or
 /// computes in memory that this machine has not.
 std::unique_ptr<Backend> make_external_backend(std::string_view path);
+
+/// The same for a descriptor that is here already and outlives the backend; `name` is the backend's.
+std::unique_ptr<Backend> make_external_backend(std::string_view name, const eplora_backend& library);
 
 }  // namespace eplora
