@@ -2,8 +2,8 @@
  *
  * The C ABI by which `eplora check --backend ./libmine.so` reaches somebody else's implementation. C99. A
  * shared library exports one function, `eplora_backend_v1`, that returns a constant descriptor; every
- * operation in it is optional. What the operations must compute is the contract of docs/notation.md; what a
- * library does not promise it declares in `eplora_form`, and it is not asked.
+ * operation in it is optional. What each must compute stands at its problem struct, terms in
+ * docs/notation.md; what a library does not promise it declares in `eplora_form`, and it is not asked.
  *
  * Letters: T tokens, K experts per token, n = T*K slots (slot s = t*K + k), E experts, L adapters, V buckets,
  * B block size, H hidden size, I intermediate size (i: this rank's), r an adapter's rank, R the buffers'
