@@ -36,6 +36,9 @@ struct CheckOptions {
   std::uint64_t seed = 1;
   std::string replay;  ///< a saved case
   std::string save;    ///< folder for counterexamples; empty = the project's own
+  std::string corpus;  ///< folder of cases to replay first and to grow; empty = none
+  std::string report;  ///< HTML file to write; empty = none
+  int reruns = 10;     ///< how often a counterexample runs again: always or flaky
   bool verbose = false;
   double case_limit = 10;  ///< seconds that one case of a shared library may take
   std::string child;       ///< folder through which a child process reports; empty = this is no child
@@ -57,6 +60,8 @@ struct MutantsOptions {
   std::string mutant;  ///< empty = all
   int cases = 0;
   std::uint64_t seed = 1;
+  int seeds = 1;     ///< that many runs of everything, from `seed` on
+  std::string save;  ///< folder for the smallest cases, ID.json; empty = nowhere
 };
 int run_mutants(const MutantsOptions& options, const Output& output);
 

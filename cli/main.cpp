@@ -128,6 +128,16 @@ void add_check(Program& program) {
   app->add_option("--save", options.save, "folder for counterexamples")
       ->type_name("DIR")
       ->capture_default_str();
+  app->add_option("--corpus", options.corpus,
+                  "folder of saved cases: those of the chosen properties run first, new counterexamples are "
+                  "added")
+      ->type_name("DIR");
+  app->add_option("--report", options.report, "write one self-contained HTML page with pictures")
+      ->type_name("FILE");
+  app->add_option("--reruns", options.reruns, "how often a counterexample runs again: fails always, or flaky")
+      ->check(CLI::Range(1, 10'000).description(""))
+      ->type_name("N")
+      ->capture_default_str();
   app->add_flag("--verbose,-v", options.verbose, "print what the generated cases were like");
   app->add_option("--time-limit", options.case_limit,
                   "time that one case of a shared library may take: 10s, 500ms")
@@ -175,6 +185,11 @@ void add_mutants(Program& program) {
               "eplora mutants --mutant remap-neg",
               [&options](const Output& output) { return run_mutants(options, output); });
   app->add_option("--mutant", options.mutant, "only this one")->type_name("NAME");
+  app->add_option("--seeds", options.seeds, "runs of everything, with this many seeds from --seed on")
+      ->check(CLI::Range(1, 10'000).description(""))
+      ->type_name("N");
+  app->add_option("--save", options.save, "write the smallest case of each as DIR/NAME.json")
+      ->type_name("DIR");
   app->add_option("--cases", options.cases, "most cases a property")
       ->check(CLI::Range(1, 100'000'000).description(""))
       ->type_name("N");

@@ -69,7 +69,11 @@ std::vector<std::pair<std::int64_t, std::int64_t>> token_ranges(std::int64_t T);
 Shrinks<IdBatch> simpler_ids(const IdBatch& batch, std::int64_t E);
 /// Simpler mappings of the same length: all 0, towards 0 and -1.
 Shrinks<std::vector<std::int32_t>> simpler_mapping(const std::vector<std::int32_t>& mapping, std::int32_t L);
-/// Simpler sizes: low, halves, one less.
+/// The same batch in a smaller id space: valid ids to the nearest valid one, invalid ones to the first
+/// invalid one.
+void narrow_ids(IdBatch& batch, std::int64_t E, std::int64_t smaller);
+void narrow_mapping(std::vector<std::int32_t>& mapping, std::int32_t L, std::int32_t smaller);
+/// Simpler sizes: low, halves, two and one less.
 std::vector<std::int64_t> towards(std::int64_t low, std::int64_t value);
 
 void add_labels(const IdBatch& batch, std::int64_t E, Labels& labels);

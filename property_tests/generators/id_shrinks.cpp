@@ -31,9 +31,10 @@ std::vector<std::pair<std::int64_t, std::int64_t>> token_ranges(std::int64_t T) 
   std::vector<std::pair<std::int64_t, std::int64_t>> ranges;
   if (T == 0) return ranges;
   ranges.emplace_back(0, T);
-  for (std::int64_t length = (T + 1) / 2; length >= 1 && ranges.size() < 48;
+  for (std::int64_t length = T / 2; length >= 1; length /= 2) ranges.emplace_back(T - length, T);
+  for (std::int64_t length = (T + 1) / 2; length >= 1 && ranges.size() < 64;
        length = length > 1 ? (length + 1) / 2 : 0)
-    for (std::int64_t begin = 0; begin < T && ranges.size() < 64; begin += length)
+    for (std::int64_t begin = 0; begin < T && ranges.size() < 80; begin += length)
       if (begin > 0 || length < T) ranges.emplace_back(begin, std::min(begin + length, T));
   return ranges;
 }
@@ -124,9 +125,19 @@ Shrinks<std::vector<std::int32_t>> simpler_mapping(const std::vector<std::int32_
   return result;
 }
 
+void narrow_ids(IdBatch& batch, std::int64_t E, std::int64_t smaller) {
+  for (std::int64_t& id : batch.ids)
+    if (id >= smaller) id = id < E ? smaller - 1 : smaller;
+}
+
+void narrow_mapping(std::vector<std::int32_t>& mapping, std::int32_t L, std::int32_t smaller) {
+  for (std::int32_t& l : mapping)
+    if (l >= smaller) l = l < L ? smaller - 1 : smaller;
+}
+
 std::vector<std::int64_t> towards(std::int64_t low, std::int64_t value) {
   std::vector<std::int64_t> result;
-  for (const std::int64_t candidate : {low, low + 1, low + (value - low) / 2, value - 1})
+  for (const std::int64_t candidate : {low, low + 1, low + (value - low) / 2, value - 2, value - 1})
     if (candidate >= low && candidate < value &&
         std::find(result.begin(), result.end(), candidate) == result.end())
       result.push_back(candidate);

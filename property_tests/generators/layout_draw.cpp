@@ -104,6 +104,16 @@ void keep_experts(LayoutSpec& spec, std::int32_t E) {
   for (auto& row : spec.placement.table) std::erase_if(row, [E](std::int32_t e) { return e >= E; });
 }
 
+/// Without the experts [begin, end); those behind them move down.
+void remove_experts(LayoutSpec& spec, std::int32_t begin, std::int32_t end) {
+  spec.placement.num_experts -= end - begin;
+  for (auto& row : spec.placement.table) {
+    std::erase_if(row, [=](std::int32_t e) { return begin <= e && e < end; });
+    for (std::int32_t& e : row)
+      if (e >= end) e -= end - begin;
+  }
+}
+
 PlacementKind kind_from(const std::string& name) {
   for (const PlacementKind kind : {PlacementKind::linear, PlacementKind::round_robin, PlacementKind::table})
     if (name == to_string(kind)) return kind;
@@ -149,6 +159,12 @@ Shrinks<LayoutSpec> simpler_layouts(const LayoutSpec& spec) {
     edit([](LayoutSpec& s) { s.placement = {PlacementKind::linear, s.placement.num_experts, {}}; });
   for (const std::int64_t E : towards(1, spec.placement.num_experts))
     edit([E](LayoutSpec& s) { keep_experts(s, static_cast<std::int32_t>(E)); });
+  if (spec.placement.kind == PlacementKind::table)
+    for (const auto& [begin, end] : token_ranges(spec.placement.num_experts))
+      if (end - begin < spec.placement.num_experts)
+        edit([begin = begin, end = end](LayoutSpec& s) {
+          remove_experts(s, static_cast<std::int32_t>(begin), static_cast<std::int32_t>(end));
+        });
   for (std::size_t a = 0; a < spec.axes.size(); ++a)
     for (const std::int64_t size : towards(1, spec.axes[a].size))
       edit([a, size](LayoutSpec& s) { s.axes[a].size = static_cast<std::int32_t>(size); });

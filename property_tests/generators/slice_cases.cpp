@@ -118,9 +118,16 @@ Shrinks<SliceCase> SliceCase::shrinks() const {
     edit([a](SliceCase& c) { c.adapter.erase(c.adapter.begin() + static_cast<std::ptrdiff_t>(a)); });
   for (auto& make : simpler_layouts(layout))
     edit([make = std::move(make)](SliceCase& c) { c.layout = make(); });
+  if (layout.placement.kind != PlacementKind::linear)  // a later rank of a plainer placement
+    edit([](SliceCase& c) {
+      c.layout.placement = {PlacementKind::linear, c.layout.placement.num_experts, {}};
+      c.rank = num_ranks_of(c.layout) - 1;
+    });
   lower(&SliceCase::rank, 0);
   lower(&SliceCase::hidden, 1);
   lower(&SliceCase::columns_per_rank, 1);
+  for (const std::int64_t width : towards(1, std::min(hidden, columns_per_rank)))  // both stay in proportion
+    edit([width](SliceCase& c) { c.hidden = c.columns_per_rank = width; });
   lower(&SliceCase::max_loras, 1);
   lower(&SliceCase::slot, 0);
   for (std::size_t a = 0; a < adapter.size(); ++a)

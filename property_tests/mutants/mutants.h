@@ -3,6 +3,7 @@
 // mutants` runs them through the ordinary suite.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,9 +25,10 @@ class Mutated : public ReferenceBackend {
   std::string name_ = "mutant";
 };
 
+/// `smallest` names the sizes that must be above their floor for the bug to show (`Mutant::smallest`).
 template <class Wrong>
-Mutant mutant(std::string id, std::string origin, std::string wrong) {
-  Mutant result{id, std::move(origin), std::move(wrong), {}};
+Mutant mutant(std::string id, std::string origin, std::string wrong, Sizes smallest = {}) {
+  Mutant result{id, std::move(origin), std::move(wrong), std::move(smallest), {}};
   result.make = [id] {
     auto backend = std::make_unique<Wrong>();
     backend->call_it(id);
@@ -35,7 +37,30 @@ Mutant mutant(std::string id, std::string origin, std::string wrong) {
   return result;
 }
 
-std::vector<Mutant> routing_mutants();
-std::vector<Mutant> weight_mutants();
+/// A slice that loads the adapter after `change` altered its layers.
+template <class Self>
+class OtherAdapter : public Mutated<Self> {
+ public:
+  void slice(const SliceProblem& p, const BufferView& out, const ExecutionContext& context) override {
+    Adapter wrong = *p.adapter;
+    for (auto& [id, layer] : wrong.layers) static_cast<const Self*>(this)->change(p, layer);
+    SliceProblem changed = p;
+    changed.adapter = &wrong;
+    this->ReferenceBackend::slice(changed, out, context);
+  }
+};
+
+/// All pairs of a layer, absent ones too.
+inline std::array<LoraPair*, 3> pairs_of(AdapterLayer& layer) {
+  return {&layer.gate_up[0], &layer.gate_up[1], &layer.down};
+}
+
+std::vector<Mutant> dispatch_mutants();
+std::vector<Mutant> remap_mutants();
+std::vector<Mutant> align_mutants();
+std::vector<Mutant> route_mutants();
+std::vector<Mutant> layout_mutants();
+std::vector<Mutant> slice_mutants();
+std::vector<Mutant> buffer_mutants();
 
 }  // namespace eplora::suite

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dispatch: global ids to local ids on one EP rank (contract, section 3).
+#include <algorithm>
+
 #include "optimized/guarded_run.h"
 #include "property_tests/generators/routing_cases.h"
 #include "property_tests/properties/compare.h"
@@ -40,8 +42,8 @@ Verdict determinism(const DispatchCase& c, Backend& backend) {
                                    3);
 }
 
-/// Over the ranks of one EP group every valid slot has exactly one owner, who holds its expert; every other
-/// slot none.
+/// Over the ranks of the EP group of the case's rank every valid slot has exactly one owner, who holds its
+/// expert; every other slot none.
 Verdict ranks_partition_slots(const RouteCase& c, Backend& backend) {
   require_accepted(c.batch, c.layout.placement.num_experts, backend.form());
   const Layout layout = backend.layout(c.layout);
@@ -49,7 +51,13 @@ Verdict ranks_partition_slots(const RouteCase& c, Backend& backend) {
   const std::int32_t E = c.layout.placement.num_experts;
   std::vector<std::int32_t> owner(c.batch.n(), -1);
   const std::vector<std::vector<std::int32_t>> groups = layout.mesh.groups(c.layout.sharding.experts);
-  for (const std::int32_t rank : groups.front()) {
+  const auto own = std::find_if(groups.begin(), groups.end(), [&](const std::vector<std::int32_t>& group) {
+    return std::find(group.begin(), group.end(), c.rank) != group.end();
+  });
+  if (own == groups.end())
+    return Violation{"P9", "rank " + std::to_string(c.rank) + " is in no group of the expert axes", c.rank,
+                     "one group", "none"};
+  for (const std::int32_t rank : *own) {
     const DispatchTable table = layout.placement.dispatch_table(layout.place(rank).ep_rank);
     const DispatchResult local = GuardedRun(backend).dispatch(
         {ids.matrix(), E, table.local_ids, table.offsets, c.slot_offset, ids.num_tokens()});

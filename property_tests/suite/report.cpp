@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Outcomes in words, and the mutants' run.
+// Outcomes in words.
 #include <fmt/format.h>
 
 #include <chrono>

@@ -109,11 +109,20 @@ Outcome replay_file(const std::filesystem::path& path, Backend& backend, const R
 /// The outcome in words, several lines for a counterexample; ends with the replay line.
 std::string describe(const Outcome& outcome);
 
+/// Named sizes of a case: T, K, E, V, L, B, H, i, R, r (largest rank of an adapter), ranks, layers,
+/// slot_offset.
+using Sizes = std::vector<std::pair<std::string, std::int64_t>>;
+/// Those of a replayable file's case; a size that the case's kind has not is missing.
+Sizes sizes_of_case(const std::string& case_file);
+
 /// A wrong backend that somebody once shipped.
 struct Mutant {
   std::string id;      ///< "remap-neg"
   std::string origin;  ///< "sgl-project/sglang#24171"
   std::string wrong;   ///< what it does wrong, in one line
+  /// The sizes that the bug needs above their floor (slot_offset 0, every other size 1), with the least value
+  /// that shows it. A shrunk case is minimal when no size exceeds this.
+  Sizes smallest;
   std::function<std::unique_ptr<Backend>()> make;
 };
 const std::vector<Mutant>& list_mutants();
@@ -127,6 +136,7 @@ struct MutantOutcome {
   std::string sentence;          ///< what it noticed
   std::string summary;           ///< the shrunk case in one line
   std::string json;              ///< the shrunk case as a replayable file's text
+  std::string not_minimal;  ///< the sizes that are larger than they need be, "E=5 for 2"; empty = minimal
   double seconds = 0;
 };
 
