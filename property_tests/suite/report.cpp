@@ -2,8 +2,6 @@
 // Outcomes in words.
 #include <fmt/format.h>
 
-#include <chrono>
-
 #include "property_tests/suite/suite.h"
 
 namespace eplora::suite {
@@ -47,40 +45,6 @@ std::string describe(const Outcome& outcome) {
   if (!found.shrunk_path.empty()) text += fmt::format("  made smaller:   {}\n", found.shrunk_path);
   if (!found.replay.empty()) text += fmt::format("  replay with:    {}\n", found.replay);
   return text;
-}
-
-MutantOutcome run_mutant(const Mutant& mutant, const RunOptions& options) {
-  const auto start = std::chrono::steady_clock::now();
-  MutantOutcome result;
-  result.id = mutant.id;
-  const std::unique_ptr<Backend> backend = mutant.make();
-  const auto seconds = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  };
-  for (const int budget : {100, 1000, 0}) {
-    for (const PropertyInfo& property : list_properties()) {
-      RunOptions one = options;
-      const int most = options.cases > 0 ? options.cases : property.default_cases;
-      one.cases = budget == 0 || budget > most ? most : budget;
-      const Outcome outcome = run_property(property, *backend, one);
-      if (outcome.status == Status::interrupted) {
-        result.seconds = seconds();
-        return result;
-      }
-      if (!outcome.failed()) continue;
-      result.killed = true;
-      result.killed_by = property.full_name();
-      result.contract = outcome.counterexample->contract;
-      result.after_cases = outcome.counterexample->after_cases;
-      result.sentence = outcome.counterexample->sentence;
-      result.summary = outcome.counterexample->summary;
-      result.json = outcome.counterexample->json;
-      result.seconds = seconds();
-      return result;
-    }
-  }
-  result.seconds = seconds();
-  return result;
 }
 
 }  // namespace eplora::suite
