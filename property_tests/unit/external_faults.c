@@ -23,6 +23,7 @@
 #define ABORTING 12      /* remap of any slot aborts */
 #define EXITING 13       /* remap of any slot leaves the program, with success */
 #define NO_NAME 14
+#define OVERRUNNING 15 /* remap writes three ints past virtual_ids, as the tail of a 16-byte store does */
 
 #if FAULT == NO_SYMBOL
 int eplora_backend_v0(void);
@@ -70,6 +71,9 @@ static int32_t remap(const eplora_remap_problem* problem, const eplora_remap_out
       output->virtual_ids[t * K + k] = (int32_t)to;
     }
   }
+#if FAULT == OVERRUNNING
+  for (int i = 0; i < 3; ++i) output->virtual_ids[T * K + i] = 7;
+#endif
   return EPLORA_OK;
 }
 
