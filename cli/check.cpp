@@ -8,9 +8,12 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "cli/check_corpus.h"
+#include "cli/check_report.h"
 #include "cli/child_run.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
+#include "cli/formats/atomic_file.h"
 #include "cli/json_output.h"
 #include "cli/progress.h"
 #include "cli/project_files.h"
@@ -96,6 +99,8 @@ nlohmann::ordered_json entry_of(const suite::Outcome& outcome) {
   const auto parsed = nlohmann::ordered_json::parse(found.json, nullptr, false);
   entry["counterexample"] = {{"contract", found.contract},
                              {"sentence", found.sentence},
+                             {"expected", found.expected},
+                             {"found", found.found},
                              {"failed", found.failed},
                              {"reruns", found.reruns},
                              {"after_cases", found.after_cases},
@@ -119,6 +124,7 @@ class Report {
   }
 
   void add(const suite::Outcome& outcome) {
+    page.outcomes.push_back(outcome);
     ++count_[outcome.status];
     cases_ += outcome.cases;
     if (output_.json) {
@@ -135,34 +141,39 @@ class Report {
     std::fflush(stdout);
   }
 
-  int finish(std::uint64_t seed, double seconds, std::int64_t not_reached, bool name_missing) {
-    const std::int64_t failed = count_[suite::Status::violated] + count_[suite::Status::flaky];
+  int finish(std::uint64_t seed, double seconds, std::int64_t not_reached, bool name_missing,
+             const Corpus* corpus) {
+    const std::int64_t flaky = count_[suite::Status::flaky], failed = count_[suite::Status::violated] + flaky;
     const std::int64_t held = count_[suite::Status::held];
     const std::int64_t skipped = count_[suite::Status::skipped] + count_[suite::Status::gave_up];
     if (output_.json) {
       nlohmann::ordered_json document = json_document("check");
       document["seed"] = seed;
       document["seconds"] = seconds;
-      document["summary"] = {{"held", held},
-                             {"failed", failed},
-                             {"skipped", skipped},
-                             {"not_reached", not_reached},
-                             {"cases", cases_}};
+      document["summary"] = {{"held", held},       {"failed", failed},           {"flaky", flaky},
+                             {"skipped", skipped}, {"not_reached", not_reached}, {"cases", cases_}};
+      if (corpus != nullptr)
+        document["corpus"] = {{"summary", corpus->summary()}, {"refused", corpus->refused()}};
       document["outcomes"] = std::move(entries_);
       print_json(document);
     } else {
       print("", Style::plain);
-      std::string words =
-          failed > 0 ? fmt::format("{} VIOLATED, {} held", failed, held) : fmt::format("{} held", held);
+      std::string words = failed > 0 ? fmt::format("{} VIOLATED, {}{} held", failed - flaky,
+                                                   flaky > 0 ? fmt::format("{} FLAKY, ", flaky) : "", held)
+                                     : fmt::format("{} held", held);
       words += fmt::format(", {} skipped or gave up", skipped);
       if (not_reached > 0) words += fmt::format(", {} not reached in the time given", not_reached);
       fmt::print("{}; {} cases in {:.1f} s; seed {}\n",
                  styled(words, failed > 0 ? Style::bad : Style::good, output_.color), cases_, seconds, seed);
+      if (corpus != nullptr) fmt::print("{}\n", corpus->summary());
       if (name_missing) fmt::print("{}", describe_missing_backends());
     }
     if (failed > 0) return kDifference;
+    if (corpus != nullptr && !corpus->refused().empty()) return kBadInput;
     return held > 0 ? kAgreement : kNothingRan;
   }
+
+  ReportPage page;
 
  private:
   void header() const {
@@ -197,6 +208,7 @@ suite::RunOptions run_options(const CheckOptions& options, Progress& line) {
   suite::RunOptions run;
   run.cases = options.cases == 0 && options.seconds > 0 ? kNoCaseLimit : options.cases;
   run.seed = options.seed;
+  run.reruns = options.reruns;
   run.save_dir = failures_folder(options.save);
   run.progress = [&line](const suite::Progress& progress) {
     line.say(progress.shrinking
@@ -243,6 +255,7 @@ int run_as_child(const CheckOptions& options) {
     suite::RunOptions run;
     run.cases = options.cases == 0 && options.seconds > 0 ? kNoCaseLimit : options.cases;
     run.seed = options.seed;
+    run.reruns = options.reruns;
     run.time_limit = options.seconds;
     run.save_dir = options.save;
     report_to_parent(options.child,
@@ -257,15 +270,48 @@ int run_as_child(const CheckOptions& options) {
 
 /// What a library says of itself, so that a reader sees what was asked and what was not.
 void introduce(const Backend& backend) {
-  std::string offered, lacking;
-  for (const Operation operation : kOperations) {
-    std::string& list = backend.supports(operation) ? offered : lacking;
-    list += (list.empty() ? "" : ", ") + std::string(to_string(operation));
+  const ReportedBackend words = reported(backend);
+  fmt::print("{}: {}\n  offers {} in {} memory{}; declares the form: {}; {}\n", words.name, words.description,
+             words.offered, words.memory, words.lacking.empty() ? "" : ", does not offer " + words.lacking,
+             words.form, words.determinism);
+}
+
+/// Runs what the corpus holds on every backend; a file that is no case is said and left.
+void replay_corpus(Corpus& corpus, const std::vector<std::unique_ptr<Backend>>& backends,
+                   const suite::RunOptions& run, double case_limit, Progress& line, Report& report) {
+  for (const std::filesystem::path& file : corpus.files()) {
+    bool replayed = false;
+    for (const auto& backend : backends) {
+      try {
+        const suite::Outcome outcome = outcome_of_file(file.string(), *backend, run, case_limit);
+        line.clear();
+        report.add(outcome);
+        replayed = true;
+      } catch (const InvalidArgument& error) {
+        line.clear();
+        fmt::print(stderr, "eplora: corpus file refused: {}\n", error.what());
+        corpus.refuse(error.what());
+        break;
+      }
+    }
+    if (replayed) corpus.count_replay();
   }
-  fmt::print("{}: {}\n  offers {} in {} memory{}; declares the form: {}; {}\n", backend.name(),
-             backend.description(), offered, to_string(backend.memory_space()),
-             lacking.empty() ? "" : ", does not offer " + lacking, contract::to_string(backend.form()),
-             contract::determinism_note(backend.form()));
+}
+
+/// The page, and the exit code.
+int conclude(const CheckOptions& options, Report& report, const Corpus* corpus, double seconds,
+             std::int64_t not_reached) {
+  if (!options.report.empty()) {
+    report.page.seed = options.seed;
+    report.page.not_reached = not_reached;
+    if (corpus != nullptr) {
+      report.page.notes.push_back(corpus->summary());
+      for (const std::string& sentence : corpus->refused())
+        report.page.notes.push_back("refused: " + sentence);
+    }
+    write_report(options.report, report.page);
+  }
+  return report.finish(options.seed, seconds, not_reached, options.backends.empty(), corpus);
 }
 
 }  // namespace
@@ -275,6 +321,10 @@ int run_check(const CheckOptions& options, const Output& output) {
   if (!options.replay.empty() && !options.property.empty())
     reject("--property", "'" + options.property + "' beside --replay",
            "a saved case names its property itself");
+  if (!options.replay.empty() && !options.corpus.empty())
+    reject("--corpus", options.corpus + " beside --replay", "one of the two");
+  // Said before an hour of work, not after it.
+  if (!options.report.empty()) AtomicFile(options.report);
   const auto backends = chosen_backends(options.backends);
   const Clock::time_point start = Clock::now();
   Progress line;
@@ -286,6 +336,7 @@ int run_check(const CheckOptions& options, const Output& output) {
   for (const suite::PropertyInfo& property : properties)
     name_width = std::max(name_width, property.full_name().size());
   report.widths(name_width, backend_width);
+  for (const auto& backend : backends) report.page.backends.push_back(reported(*backend));
   if (!options.replay.empty()) {
     for (const auto& backend : backends) {
       const suite::Outcome outcome = outcome_of_file(options.replay, *backend, run, options.case_limit);
@@ -293,12 +344,17 @@ int run_check(const CheckOptions& options, const Output& output) {
       report.widths(outcome.property.full_name().size(), backend_width);
       report.add(outcome);
     }
-    return report.finish(options.seed, seconds_since(start), 0, options.backends.empty());
+    return conclude(options, report, nullptr, seconds_since(start), 0);
   }
   if (!output.json) {
     for (const auto& backend : backends)
       if (is_external_backend(backend->name())) introduce(*backend);
     fmt::print("seed {}\n", options.seed);
+  }
+  std::optional<Corpus> corpus;
+  if (!options.corpus.empty()) {
+    corpus.emplace(options.corpus, properties);
+    replay_corpus(*corpus, backends, run, options.case_limit, line, report);
   }
   std::int64_t left = static_cast<std::int64_t>(properties.size() * backends.size()), not_reached = 0;
   for (const suite::PropertyInfo& property : properties) {
@@ -315,9 +371,10 @@ int run_check(const CheckOptions& options, const Output& output) {
       const suite::Outcome outcome = outcome_of(property, *backend, run, options.case_limit);
       line.clear();
       report.add(outcome);
+      if (corpus && outcome.counterexample) corpus->add(*outcome.counterexample);
     }
   }
-  return report.finish(options.seed, seconds_since(start), not_reached, options.backends.empty());
+  return conclude(options, report, corpus ? &*corpus : nullptr, seconds_since(start), not_reached);
 }
 
 }  // namespace eplora

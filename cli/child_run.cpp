@@ -159,6 +159,9 @@ nlohmann::json to_json(const suite::Outcome& outcome) {
   const suite::Counterexample& c = *outcome.counterexample;
   json["counterexample"] = {{"contract", c.contract},
                             {"sentence", c.sentence},
+                            {"expected", c.expected},
+                            {"found", c.found},
+                            {"picture", c.picture},
                             {"failed", c.failed},
                             {"reruns", c.reruns},
                             {"after_cases", c.after_cases},
@@ -188,6 +191,9 @@ suite::Outcome outcome_from(const nlohmann::json& json, const std::string& backe
   suite::Counterexample c;
   from.at("contract").get_to(c.contract);
   from.at("sentence").get_to(c.sentence);
+  from.at("expected").get_to(c.expected);
+  from.at("found").get_to(c.found);
+  from.at("picture").get_to(c.picture);
   from.at("failed").get_to(c.failed);
   from.at("reruns").get_to(c.reruns);
   from.at("after_cases").get_to(c.after_cases);
@@ -218,7 +224,7 @@ suite::Outcome lost(const End& end, const Folder& folder, const std::string& bac
   if (journal.last_case().empty())
     throw std::runtime_error("backend " + backend + ", before a case could be written down: " + sentence);
   suite::RunOptions again = options;
-  again.reruns = kLostReruns;
+  again.reruns = std::min(options.reruns, kLostReruns);
   const double limit = std::min(case_limit, kShrinkCaseLimit);
   const Folder trial;
   suite::Outcome outcome;
@@ -243,6 +249,7 @@ suite::Outcome run_in_child(const suite::PropertyInfo& property, const std::stri
   std::vector<std::string> words = command(folder, backend,
                                            {"--property", property.full_name(), "--seed",
                                             std::to_string(options.seed), "--save", options.save_dir});
+  words.insert(words.end(), {"--reruns", std::to_string(options.reruns)});
   if (options.cases > 0) words.insert(words.end(), {"--cases", std::to_string(options.cases)});
   if (options.time_limit > 0)
     words.insert(words.end(), {"--for", fmt::format("{:.6f}s", options.time_limit)});
@@ -259,7 +266,9 @@ suite::Outcome replay_in_child(const fs::path& file, const std::string& backend,
                                const suite::RunOptions& options, double case_limit) {
   const Clock::time_point start = Clock::now();
   const Folder folder;
-  const End end = run_child(command(folder, backend, {"--replay", file.string()}), folder, case_limit);
+  const End end = run_child(
+      command(folder, backend, {"--replay", file.string(), "--reruns", std::to_string(options.reruns)}),
+      folder, case_limit);
   suite::Outcome outcome;
   if (end.kind == End::Kind::outcome) {
     outcome = outcome_from(nlohmann::json::parse(text_of(folder.outcome())), backend);

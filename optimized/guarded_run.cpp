@@ -3,12 +3,21 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "optimized/guarded_memory.h"
 #include "reference/check.h"
 
 namespace eplora {
 namespace {
+
+thread_local GuardedRunObserver* observer = nullptr;
+
+template <class Problem, class Result>
+Result shown(const Problem& problem, Result result) {
+  if (observer != nullptr) observer->saw(problem, result);
+  return result;
+}
 
 /// Some value in `[0, count)`, or 0: what stands where nobody may read. It is valid, so reading it gives a
 /// wrong result.
@@ -165,6 +174,8 @@ class AdapterCopy {
 
 }  // namespace
 
+void observe_guarded_runs(GuardedRunObserver* with) { observer = with; }
+
 DispatchResult GuardedRun::dispatch(const DispatchProblem& problem) const {
   validate(problem);
   validate_replica_offsets(problem.table, problem.offsets);
@@ -178,7 +189,7 @@ DispatchResult GuardedRun::dispatch(const DispatchProblem& problem) const {
   const DispatchOutput output{call.buffers.output<std::int32_t>("local_ids", n)};
   backend_.dispatch(copy, output, call.context(backend_.workspace_bytes(copy)));
   call.verify();
-  return {call.buffers.read(output.local_ids, n)};
+  return shown(problem, DispatchResult{call.buffers.read(output.local_ids, n)});
 }
 
 RemapResult GuardedRun::remap(const RemapProblem& problem) const {
@@ -194,7 +205,8 @@ RemapResult GuardedRun::remap(const RemapProblem& problem) const {
                            call.buffers.output<std::uint8_t>("token_lora_mask", T)};
   backend_.remap(copy, output, call.context(backend_.workspace_bytes(copy)));
   call.verify();
-  return {call.buffers.read(output.virtual_ids, n), call.buffers.read(output.token_lora_mask, T)};
+  return shown(problem, RemapResult{call.buffers.read(output.virtual_ids, n),
+                                    call.buffers.read(output.token_lora_mask, T)});
 }
 
 AlignResult GuardedRun::align(const AlignProblem& problem) const {
@@ -208,7 +220,7 @@ AlignResult GuardedRun::align(const AlignProblem& problem) const {
       problem.block_size);
   backend_.align(copy, output, call.context(backend_.workspace_bytes(copy)));
   call.verify();
-  return call.read(output);
+  return shown(problem, call.read(output));
 }
 
 RouteResult GuardedRun::route(const RouteProblem& problem) const {
@@ -230,13 +242,15 @@ RouteResult GuardedRun::route(const RouteProblem& problem) const {
                            call.buffers.output<std::uint8_t>("token_lora_mask", T)};
   backend_.route(copy, output, call.context(backend_.workspace_bytes(copy)));
   call.verify();
-  return {call.read(output.blocks), call.buffers.read(output.token_lora_mask, T)};
+  return shown(problem, RouteResult{call.read(output.blocks), call.buffers.read(output.token_lora_mask, T)});
 }
 
 void GuardedRun::slice(const SliceProblem& problem, LoraBuffers& buffers) const {
   validate(problem);
   if (*problem.shape != buffers.shape())
     reject("buffers", "of another shape", "they must have the problem's shape");
+  std::optional<LoraBuffers> before;
+  if (observer != nullptr) before = buffers;
   Call call(backend_, poison_, Operation::slice);
   const AdapterCopy adapter(*problem.adapter, call.buffers);
   SliceProblem copy = problem;
@@ -264,6 +278,7 @@ void GuardedRun::slice(const SliceProblem& problem, LoraBuffers& buffers) const 
       if (shape.active(layer, tensor))
         call.buffers.read(view.tensor[layer][static_cast<std::size_t>(tensor)], buffers.bytes(layer, tensor));
   call.buffers.read(view.scale, {reinterpret_cast<std::byte*>(host.scale), scale_bytes});
+  if (observer != nullptr) observer->saw(problem, *before, buffers);
 }
 
 }  // namespace eplora

@@ -17,6 +17,19 @@ struct GuardViolation : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Sees the guarded calls of one thread: the problem as it was given and the result, all in host memory.
+class GuardedRunObserver {
+ public:
+  virtual ~GuardedRunObserver() = default;
+  virtual void saw(const DispatchProblem&, const DispatchResult&) {}
+  virtual void saw(const RemapProblem&, const RemapResult&) {}
+  virtual void saw(const AlignProblem&, const AlignResult&) {}
+  virtual void saw(const RouteProblem&, const RouteResult&) {}
+  virtual void saw(const SliceProblem&, const LoraBuffers& /*before*/, const LoraBuffers& /*after*/) {}
+};
+/// From now on calls of this thread are shown to `observer`; null ends that.
+void observe_guarded_runs(GuardedRunObserver* observer);
+
 class GuardedRun {
  public:
   explicit GuardedRun(Backend& backend, std::uint8_t poison = 0xA5) : backend_(backend), poison_(poison) {}

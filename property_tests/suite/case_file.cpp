@@ -9,6 +9,7 @@
 #include "property_tests/generators/layer_cases.h"
 #include "property_tests/generators/routing_cases.h"
 #include "property_tests/generators/slice_cases.h"
+#include "property_tests/suite/picture.h"
 #include "property_tests/suite/property.h"
 #include "reference/check.h"
 
@@ -142,6 +143,9 @@ Outcome replay_file(const std::filesystem::path& path, Backend& backend, const R
     Counterexample found;
     found.contract = last->property;
     found.sentence = last->sentence;
+    found.expected = last->expected;
+    found.found = last->found;
+    found.picture = picture_of(*property, *c, &backend, reruns);
     found.failed = failed;
     found.reruns = reruns;
     found.after_cases = 1;

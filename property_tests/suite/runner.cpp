@@ -10,6 +10,7 @@
 
 #include "optimized/guarded_run.h"
 #include "property_tests/suite/journal_hook.h"
+#include "property_tests/suite/picture.h"
 #include "property_tests/suite/property.h"
 #include "reference/check.h"
 
@@ -118,8 +119,8 @@ class Run final : public rc::detail::TestListener {
   /// The case that failed among others may hold alone: that is a finding too, a flaky one.
   void settle_on_the_first() {
     if (!smallest_) {
-      smallest_ = first_;
-      violation_ = first_violation_;
+      smallest_ = found_ = first_;
+      violation_ = found_violation_ = first_violation_;
       unshrunk_path_ =
           save_case(options_.save_dir, property_, backend_.name(), "unshrunk",
                     case_file_text(property_, *first_, backend_.name(),
@@ -161,6 +162,9 @@ class Run final : public rc::detail::TestListener {
     contract::Verdict verdict;
     try {
       verdict = judge(property_, *c, backend_);
+      // A flaky failure must not lose its smaller cases to luck.
+      for (int i = 1; !verdict && flaky_ && i < options_.reruns && !shrinking_is_over(); ++i)
+        verdict = judge(property_, *c, backend_);
     } catch (const Discard& discard) {
       return CaseResult(CaseResult::Type::Discard, discard.reason);
     }
@@ -172,6 +176,10 @@ class Run final : public rc::detail::TestListener {
       unshrunk_path_ = save_case(
           options_.save_dir, property_, backend_.name(), "unshrunk",
           case_file_text(property_, *c, backend_.name(), verdict->property + ": " + sentence, options_.seed));
+      for (int i = 0; i < reruns(); ++i) first_failed_ += judge(property_, *c, backend_) ? 1 : 0;
+      flaky_ = first_failed_ < reruns();
+      found_ = c;
+      found_violation_ = verdict;
       shrink_until_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                          std::chrono::duration<double>(options_.shrink_limit));
     } else {
@@ -203,14 +211,25 @@ class Run final : public rc::detail::TestListener {
     if (!options_.progress(progress)) throw StopTesting{true};
   }
 
+  int reruns() const { return std::max(options_.reruns, 1); }
+
   void finish_counterexample() {
     Counterexample found;
-    found.reruns = std::max(options_.reruns, 1);
+    found.reruns = reruns();
     for (int i = 0; i < found.reruns; ++i) found.failed += judge(property_, *smallest_, backend_) ? 1 : 0;
+    if (found.failed == 0 && first_failed_ > 0) {  // made too small to be seen again: keep what was found
+      smallest_ = found_;
+      violation_ = found_violation_;
+      found.failed = first_failed_;
+      accepted_shrinks_ = 0;
+    }
     if (outcome.status != Status::interrupted)
       outcome.status = found.failed == found.reruns ? Status::violated : Status::flaky;
     found.contract = violation_->property;
     found.sentence = violation_->sentence;
+    found.expected = violation_->expected;
+    found.found = violation_->found;
+    found.picture = picture_of(property_, *smallest_, &backend_, found.reruns);
     found.after_cases = outcome.cases;
     found.shrinks = accepted_shrinks_;
     found.summary = smallest_->show();
@@ -232,6 +251,10 @@ class Run final : public rc::detail::TestListener {
   int wanted_ = 0;
   CasePtr first_;  // what several threads found
   contract::Verdict first_violation_;
+  CasePtr found_;  // before it was made smaller
+  contract::Verdict found_violation_;
+  int first_failed_ = 0;
+  bool flaky_ = false;
   CasePtr smallest_;
   contract::Verdict violation_;
   Clock::time_point shrink_until_;

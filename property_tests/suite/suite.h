@@ -41,7 +41,7 @@ std::vector<PropertyInfo> find_properties(std::string_view text);
 enum class Status : std::uint8_t {
   held,         ///< no counterexample in `cases` cases
   violated,     ///< the shrunk case fails every time
-  flaky,        ///< it failed, but not every time it was run again
+  flaky,        ///< it failed, but not every time it was run again: equal inputs, results that differ
   gave_up,      ///< too many generated cases were outside the backend's declared form
   skipped,      ///< the property asks what the backend does not promise; `reason` says so
   interrupted,  ///< the progress callback said stop
@@ -64,20 +64,23 @@ struct RunOptions {
   /// More than 1: that many threads judge cases of one property at once, on the one backend, which must stand
   /// it. The cases depend on the seed alone, but are others than those of one thread.
   int threads = 1;
-  int reruns = 10;                 ///< how often the shrunk case runs again for the flaky verdict
-  std::filesystem::path save_dir;  ///< where counterexamples are written; empty = nowhere
+  /// How often the found case, each smaller candidate of a flaky one, and the shrunk case run again.
+  int reruns = 10;
+  std::filesystem::path save_dir;                 ///< where counterexamples are written; empty = nowhere
   std::function<bool(const Progress&)> progress;  ///< may be empty; false = stop
 };
 
 struct Counterexample {
   std::string contract;  ///< "P3", "differential", "guard", "exception", ... what the shrunk case violates
   std::string sentence;  ///< the violation in one sentence: place, expected, found
+  std::string expected, found;             ///< the two values alone; empty where there are none
   int failed = 0, reruns = 0;              ///< the shrunk case failed `failed` of `reruns` times
   std::int64_t after_cases = 0;            ///< found in this generated case, counted from 1
   std::int64_t shrinks = 0;                ///< accepted shrinking steps
   std::string summary;                     ///< the shrunk case in one line
   std::string table;                       ///< the shrunk case readable, a few lines
   std::string json;                        ///< the shrunk case as a replayable file's text
+  std::string picture;                     ///< what a report draws (suite/picture.h); may be empty
   std::string unshrunk_path, shrunk_path;  ///< empty when nothing was saved
   std::string replay;  ///< "eplora check --backend NAME --replay FILE"; empty when nothing was saved
 };
@@ -106,6 +109,8 @@ Outcome run_property(const PropertyInfo& property, Backend& backend, const RunOp
 /// when the file is not a case this build understands.
 Outcome replay_file(const std::filesystem::path& path, Backend& backend, const RunOptions& options = {});
 
+/// "fails always: 10 of 10", "flaky: fails 3 of 10 times; ...".
+std::string how_often(const Counterexample& found);
 /// The outcome in words, several lines for a counterexample; ends with the replay line.
 std::string describe(const Outcome& outcome);
 
