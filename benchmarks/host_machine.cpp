@@ -50,6 +50,10 @@ class HostMachine final : public Machine {
     return std::make_unique<HostCalls>(std::move(enqueue), sets, rounds);
   }
 
+  std::unique_ptr<Calls> prepare_calls(std::function<void(int, void*)> enqueue, int sets) override {
+    return prepare(std::move(enqueue), sets, 1);
+  }
+
   std::unique_ptr<Calls> prepare_copy(std::int64_t bytes) override {
     const auto half = static_cast<std::size_t>(bytes / 2);
     const auto from = std::make_shared<Buffer>(memory(), half), to = std::make_shared<Buffer>(memory(), half);

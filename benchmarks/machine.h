@@ -48,6 +48,9 @@ class Machine {
   /// A sample is `rounds` times `enqueue(i, stream)` for i in [0, sets); one round where a graph cannot be
   /// had. Each call has run before, so that nothing is loaded or grown while it is captured or timed.
   virtual std::unique_ptr<Calls> prepare(std::function<void(int, void*)> enqueue, int sets, int rounds) = 0;
+  /// The same in one round of plain calls, never captured: for a library whose inputs change from sample to
+  /// sample.
+  virtual std::unique_ptr<Calls> prepare_calls(std::function<void(int, void*)> enqueue, int sets) = 0;
   /// A copy that reads `bytes / 2` and writes as many.
   virtual std::unique_ptr<Calls> prepare_copy(std::int64_t bytes) = 0;
   virtual std::vector<FloorCalls> prepare_floors() = 0;

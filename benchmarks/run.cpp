@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
+#include <thread>
 
 #include "benchmarks/machine.h"
 #include "benchmarks/routing_workload.h"
 #include "benchmarks/slice_workload.h"
+#include "optimized/external/external_backend.h"
 #include "reference/check.h"
 
 namespace eplora::bench {
@@ -73,6 +76,45 @@ TimingRecord timing_of(const std::string& name, const Calls& calls) {
   return {name, calls.timed_as, calls.note, calls.count, calls.launches, calls.other_nodes, {}};
 }
 
+/// Somebody's library: before every sample other inputs stand in the same memory and outputs are poisoned,
+/// and after it every output is judged. Neither is timed.
+class JudgedCalls final : public Calls {
+ public:
+  JudgedCalls(std::unique_ptr<Calls> calls, Loaded& loaded, Machine& machine, const Request& request,
+              std::string what)
+      : calls_(std::move(calls)),
+        loaded_(loaded),
+        machine_(machine),
+        request_(request),
+        what_(std::move(what)) {
+    count = calls_->count;
+    timed_as = calls_->timed_as;
+    note = calls_->note;
+  }
+  double sample() override {
+    loaded_.refresh(
+        [this](void* memory, std::size_t bytes, std::uint8_t value) { machine_.fill(memory, bytes, value); },
+        ++round_);
+    machine_.memory().synchronize();
+    if (request_.enter) request_.enter(what_);
+    const double microseconds = calls_->sample();
+    machine_.memory().synchronize();
+    if (request_.leave) request_.leave();
+    if (difference.empty()) difference = loaded_.difference();
+    return microseconds;
+  }
+
+  std::string difference;  ///< the first of any sample
+
+ private:
+  std::unique_ptr<Calls> calls_;
+  Loaded& loaded_;
+  Machine& machine_;
+  const Request& request_;
+  std::string what_;
+  int round_ = 0;
+};
+
 class Run {
  public:
   Run(const Request& request, const std::function<void(const std::string&)>& say)
@@ -102,7 +144,12 @@ class Run {
   }
 
   void choose_backends() {
-    for (const std::string& name : request_.backends) backends_.push_back(make_backend(name));
+    for (const std::string& name : request_.backends) {
+      const bool library = is_external_backend(name);
+      if (library && request_.enter) request_.enter("loading " + name);
+      backends_.push_back(make_backend(name));
+      if (library && request_.leave) request_.leave();
+    }
     if (request_.backends.empty()) {
       std::vector<std::unique_ptr<Backend>> here = available_backends();
       const bool gpu =
@@ -224,11 +271,29 @@ class Run {
     record.parts = workload.parts();
     std::vector<std::unique_ptr<Loaded>> loaded;
     std::vector<std::unique_ptr<Calls>> prepared;
+    std::vector<JudgedCalls*> judged;  // null for ours
     for (const auto& backend : backends_) {
       if (record.suite == Suite::slice && slices_as_cuda_does(*backend)) continue;
+      const std::string name(backend->name());
+      const bool library = is_external_backend(name);
+      if (library && !can_time(*backend, record)) continue;
+      const std::string what = name + ", " + std::string(to_string(record.suite)) + " " + record.name() +
+                               " " + std::string(to_string(record.pattern));
+      if (library && request_.enter) request_.enter(what);
       Loaded& own = *loaded.emplace_back(workload.load(*backend, machine_->memory()));
       for (int set = 0; set < workload.sets(); ++set) own.enqueue(set, nullptr);
       machine_->memory().synchronize();
+      if (library && request_.leave) request_.leave();
+      if (library) {
+        auto calls = machine_->prepare_calls([&own](int set, void* stream) { own.enqueue(set, stream); },
+                                             workload.sets());
+        auto own_calls = std::make_unique<JudgedCalls>(std::move(calls), own, *machine_, request_, what);
+        judged.push_back(own_calls.get());
+        prepared.push_back(std::move(own_calls));
+        record.timings.push_back(timing_of(name, *prepared.back()));
+        continue;
+      }
+      judged.push_back(nullptr);
       own.poison([this](void* memory, std::size_t bytes, std::uint8_t value) {
         machine_->fill(memory, bytes, value);
       });
@@ -236,6 +301,7 @@ class Run {
                                            workload.sets(), rounds));
       record.timings.push_back(timing_of(std::string(backend->name()), *prepared.back()));
     }
+    if (loaded.empty()) return;
     if (record.suite == Suite::slice) {
       prepared.push_back(machine_->prepare_copy(record.bytes));
       record.copy = timing_of("copy", *prepared.back());
@@ -248,12 +314,59 @@ class Run {
     }
     take_turns(all, samples, effort);
     machine_->memory().synchronize();
-    for (std::size_t i = 0; i < loaded.size(); ++i)
-      if (const std::string difference = loaded[i]->difference(); !difference.empty())
-        outcome_.differences.push_back(record.timings[i].backend + ", " +
-                                       std::string(to_string(record.suite)) + " " + record.name() + " " +
-                                       std::string(to_string(record.pattern)) + ": " + difference);
+    for (std::size_t i = 0; i < loaded.size(); ++i) {
+      const std::string what = record.timings[i].backend + ", " + std::string(to_string(record.suite)) + " " +
+                               record.name() + " " + std::string(to_string(record.pattern)) + ": ";
+      const std::string difference = judged[i] == nullptr ? loaded[i]->difference() : judged[i]->difference;
+      if (!difference.empty())
+        outcome_.differences.push_back(what + difference);
+      else if (judged[i] != nullptr)
+        refuse_impossible(what, record, record.timings[i].median_us());
+    }
     outcome_.record.shapes.push_back(std::move(record));
+  }
+
+  /// Whether a library can be timed on this shape; if not, says so once.
+  bool can_time(const Backend& backend, const ShapeRecord& record) {
+    const std::string suite(to_string(record.suite)), what = suite + " on " + std::string(backend.name());
+    std::string why;
+    if (!backend.supports(operation_of(record.suite)))
+      why = "the library does not offer " + suite;
+    else if (record.suite == Suite::slice && backend.form().scale_in_B)
+      why = "it declares the scale in B, and outputs are compared with the canonical ones";
+    else if (backend.form().ids == contract::AcceptedIds::distinct_in_token &&
+             record.pattern == Pattern::one_expert)
+      why = "it accepts distinct ids in a token alone, and the pattern one-expert has none";
+    if (why.empty()) return true;
+    if (std::ranges::none_of(outcome_.record.skipped,
+                             [&](const Skipped& s) { return s.what == what && s.why == why; }))
+      skip(what, why);
+    return false;
+  }
+
+  static Operation operation_of(Suite suite) {
+    switch (suite) {
+      case Suite::route:
+        return Operation::route;
+      case Suite::remap:
+        return Operation::remap;
+      case Suite::align:
+        return Operation::align;
+      case Suite::slice:
+        break;
+    }
+    return Operation::slice;
+  }
+
+  void refuse_impossible(const std::string& what, const ShapeRecord& record, double median_us) {
+    const double least =
+        least_possible_us(outcome_.record, record.bytes, record.bytes * std::max(record.sets, 1));
+    if (median_us >= least) return;
+    char sentence[160];
+    std::snprintf(sentence, sizeof sentence,
+                  "%.4f us is less than the %.4f us that this machine needs at least for %lld bytes",
+                  median_us, least, static_cast<long long>(record.bytes));
+    outcome_.impossible.push_back(what + sentence);
   }
 
   const Request& request_;
@@ -264,6 +377,16 @@ class Run {
 };
 
 }  // namespace
+
+double least_possible_us(const Record& record, std::int64_t bytes, std::int64_t working_set) {
+  constexpr double kOfAGpu = 1.25, kOfAHost = 2;  // reading alone or writing alone may beat a copy
+  constexpr double kCache = 8;
+  const bool gpu = record.memory == "cuda";
+  const bool cached = working_set <= (gpu ? std::int64_t{128} << 20 : std::int64_t{64} << 20);
+  const double cores = gpu ? 1 : std::max(1U, std::thread::hardware_concurrency());
+  const double rate = record.copy_gb_per_s() * (gpu ? kOfAGpu : kOfAHost) * cores * (cached ? kCache : 1);
+  return std::max(record.empty_us(), static_cast<double>(bytes) / rate * 1e-3);
+}
 
 Outcome run(const Request& request, const std::function<void(const std::string&)>& say) {
   return Run(request, say).go();

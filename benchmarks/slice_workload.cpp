@@ -157,6 +157,8 @@ class LoadedSlice final : public Loaded {
     backend_.slice(cut_.problem, view_, {workspace_->data(), workspace_->size(), stream});
   }
 
+  void refresh(const Fill& fill, int) override { poison(fill); }
+
   std::string difference() override {
     std::vector<float> scales(static_cast<std::size_t>(cut_.buffers.scale_elements()));
     scales_->read(scales.data());

@@ -31,7 +31,12 @@ class Loaded {
   virtual void poison(const Fill& fill) = 0;
   /// One call on input set `set`; `stream` as in `ExecutionContext`.
   virtual void enqueue(int set, void* stream) = 0;
+  /// Brings other inputs into the same memory - set `i` gets those of set `i + round` - and poisons outputs
+  /// and workspace: who remembers an address, or an answer, answers wrongly. One adapter alone stays as it
+  /// is.
+  virtual void refresh(const Fill& fill, int round) = 0;
   /// Reads all outputs back: the first difference from the reference as a sentence, empty if there is none.
+  /// Where the backend's form is not the canonical one, the first violation of the contract in that form.
   virtual std::string difference() = 0;
 };
 

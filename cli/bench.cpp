@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "benchmarks/run.h"
+#include "cli/apart.h"
 #include "cli/bench_tables.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
@@ -21,6 +22,8 @@
 
 namespace eplora {
 namespace {
+
+constexpr double kLibraryLimit = 30;  // seconds that a library may take for one sample
 
 std::string today() {
   const auto days = std::chrono::floor<std::chrono::days>(std::chrono::system_clock::now());
@@ -90,20 +93,44 @@ void print_tables(const bench::Record& record, const BenchOptions& options, cons
 int run_bench(const BenchOptions& options, const Output& output) {
   if (output.json && !options.format.empty())
     reject("--json", "given beside --" + options.format, "one format at a time");
-  const bench::Request request = request_of(options);
+  bench::Request request = request_of(options);
   if (!options.output.empty()) AtomicFile(options.output);  // a place that cannot be written is refused now
+  Apart apart;
+  bool loading = false;
+  std::string entered;
+  if (names_a_library(options.backends)) {
+    if (const auto code = apart.run(kLibraryLimit)) return *code;
+    request.enter = [&](const std::string& what) {
+      apart.enter(what);
+      loading = what.starts_with("loading ");
+      entered = what;
+    };
+    request.leave = [&] { apart.leave(); };
+  }
   Progress progress;
-  bench::Outcome outcome =
-      bench::run(request, [&](const std::string& what) { progress.say("timing " + what); });
-  progress.clear();
-  for (const std::string& difference : outcome.differences)
-    fmt::print(stderr, "eplora: DIFFERENT: {}\n", difference);
-  if (!outcome.differences.empty()) {
-    fmt::print(stderr, "eplora: a timed output differs from the reference: nothing is recorded\n");
+  bench::Outcome outcome;
+  try {
+    outcome = bench::run(request, [&](const std::string& what) { progress.say("timing " + what); });
+  } catch (const std::exception& error) {
+    if (!apart.inside() || loading) throw;
+    progress.clear();
+    fmt::print(stderr, "eplora: FAILED: {}: {}\n", entered, error.what());
     return kDifference;
   }
+  progress.clear();
+  for (const std::string& time : outcome.impossible) fmt::print(stderr, "eplora: IMPOSSIBLE: {}\n", time);
+  for (const std::string& difference : outcome.differences)
+    fmt::print(stderr, "eplora: DIFFERENT: {}\n", difference);
+  if (!outcome.differences.empty())
+    fmt::print(stderr, "eplora: a timed output differs from the reference: nothing is recorded\n");
+  else if (!outcome.impossible.empty())
+    fmt::print(stderr, "eplora: a time is below what the machine can do: nothing is recorded\n");
+  if (!outcome.differences.empty() || !outcome.impossible.empty()) return kDifference;
   bench::Record& record = outcome.record;
   if (record.shapes.empty()) {
+    for (const bench::Skipped& skipped : record.skipped)
+      if (names_a_library(options.backends) && skipped.what.find(" on ") != std::string::npos)
+        fmt::print(stderr, "eplora: not timed: {} ({})\n", skipped.what, skipped.why);
     fmt::print(stderr, "eplora: nothing was timed\n");
     return kNothingRan;
   }

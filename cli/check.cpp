@@ -252,6 +252,7 @@ int run_as_child(const CheckOptions& options) {
   try {
     begin_as_child(options.child);
     const auto backend = make_backend(options.backends.at(0));
+    wake_device(*backend);
     suite::RunOptions run;
     run.cases = options.cases == 0 && options.seconds > 0 ? kNoCaseLimit : options.cases;
     run.seed = options.seed;

@@ -14,8 +14,10 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
+#include "optimized/guarded_memory.h"
 #include "property_tests/suite/journal.h"
 #include "reference/check.h"
 
@@ -28,6 +30,9 @@ using Clock = std::chrono::steady_clock;
 constexpr double kShrinkCaseLimit = 1;  // seconds: a smaller case of a hang need not hang as long
 constexpr double kStartLimit = 60;      // until the first case: a library may have to wake a device
 constexpr int kLostReruns = 3;
+constexpr double kSlowStart = 0.25;  // seconds: a child that wakes a device takes longer until its first case
+constexpr int kSlowStartPatience = 3;  // times as long may then be spent on smaller cases
+constexpr int kDeviceLostExit = 74;    // after it wrote down why
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -57,6 +62,7 @@ class Folder {
   fs::path journal() const { return path_ / "journal"; }
   fs::path outcome() const { return path_ / "outcome.json"; }
   fs::path refusal() const { return path_ / "refusal"; }
+  fs::path device_lost() const { return path_ / "device-lost"; }
 
  private:
   fs::path path_;
@@ -64,9 +70,11 @@ class Folder {
 
 /// How a child ended.
 struct End {
-  enum class Kind { outcome, signal, timeout, exit } kind = Kind::exit;
-  int number = 0;  ///< of the signal, or the exit code
-  bool operator==(const End&) const = default;
+  enum class Kind { outcome, signal, timeout, device_lost, exit } kind = Kind::exit;
+  int number = 0;            ///< of the signal, of the device's fault, or the exit code
+  std::string fault;         ///< of the device, in words
+  double start_seconds = 0;  ///< until the first case began
+  bool ends_as(const End& other) const { return kind == other.kind && number == other.number; }
 };
 
 pid_t spawn(const std::vector<std::string>& words) {
@@ -90,11 +98,13 @@ pid_t spawn(const std::vector<std::string>& words) {
 
 /// Runs this program with `words` and waits; a child that begins no case for `case_limit` seconds is killed.
 End run_child(const std::vector<std::string>& words, const Folder& folder, double case_limit) {
-  for (const fs::path& file : {folder.outcome(), folder.refusal()}) fs::remove(file);
+  for (const fs::path& file : {folder.outcome(), folder.refusal(), folder.device_lost()}) fs::remove(file);
   const suite::Journal journal(folder.journal(), true);
+  const Clock::time_point start = Clock::now();
   const pid_t child = spawn(words);
   std::int64_t cases = 0;
-  Clock::time_point changed = Clock::now();
+  Clock::time_point changed = start;
+  double start_seconds = 0;
   bool late = false;
   int status = 0;
   while (true) {
@@ -102,6 +112,7 @@ End run_child(const std::vector<std::string>& words, const Folder& folder, doubl
     if (ended == child) break;
     if (ended < 0 && errno != EINTR) throw std::runtime_error("the child process was lost");
     if (const std::int64_t now = journal.cases(); now != cases) {
+      if (cases == 0) start_seconds = seconds_since(start);
       cases = now;
       changed = Clock::now();
     } else if (seconds_since(changed) > (cases == 0 ? std::max(kStartLimit, case_limit) : case_limit)) {
@@ -112,10 +123,17 @@ End run_child(const std::vector<std::string>& words, const Folder& folder, doubl
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   if (fs::exists(folder.refusal())) throw InvalidArgument(text_of(folder.refusal()));
-  if (late) return {End::Kind::timeout, 0};
-  if (WIFSIGNALED(status)) return {End::Kind::signal, WTERMSIG(status)};
-  if (fs::exists(folder.outcome())) return {End::Kind::outcome, 0};
-  return {End::Kind::exit, WEXITSTATUS(status)};
+  if (late) return {End::Kind::timeout, 0, {}, start_seconds};
+  if (WIFSIGNALED(status)) return {End::Kind::signal, WTERMSIG(status), {}, start_seconds};
+  if (fs::exists(folder.device_lost())) {
+    std::istringstream words_of_child(text_of(folder.device_lost()));
+    End end{End::Kind::device_lost, 0, {}, start_seconds};
+    words_of_child >> end.number >> std::ws;
+    std::getline(words_of_child, end.fault);
+    return end;
+  }
+  if (fs::exists(folder.outcome())) return {End::Kind::outcome, 0, {}, start_seconds};
+  return {End::Kind::exit, WEXITSTATUS(status), {}, start_seconds};
 }
 
 std::string kind_of(const End& end) {
@@ -124,6 +142,8 @@ std::string kind_of(const End& end) {
       return "hang";
     case End::Kind::signal:
       return "crash";
+    case End::Kind::device_lost:
+      return "device fault";
     case End::Kind::exit:
     case End::Kind::outcome:
       break;
@@ -138,6 +158,8 @@ std::string sentence_of(const End& end, double case_limit) {
     case End::Kind::signal:
       return fmt::format("the process that ran the case was ended by signal {} ({})", end.number,
                          strsignal(end.number));
+    case End::Kind::device_lost:
+      return end.fault;
     case End::Kind::exit:
     case End::Kind::outcome:
       break;
@@ -225,6 +247,7 @@ suite::Outcome lost(const End& end, const Folder& folder, const std::string& bac
     throw std::runtime_error("backend " + backend + ", before a case could be written down: " + sentence);
   suite::RunOptions again = options;
   again.reruns = std::min(options.reruns, kLostReruns);
+  if (end.start_seconds > kSlowStart) again.shrink_limit *= kSlowStartPatience;
   const double limit = std::min(case_limit, kShrinkCaseLimit);
   const Folder trial;
   suite::Outcome outcome;
@@ -233,7 +256,7 @@ suite::Outcome lost(const End& end, const Folder& folder, const std::string& bac
   outcome.cases = journal.cases();
   outcome.counterexample =
       suite::settle_lost_case(journal, backend, kind_of(end), sentence, again, [&](const fs::path& file) {
-        return run_child(command(trial, backend, {"--replay", file.string()}), trial, limit) == end;
+        return run_child(command(trial, backend, {"--replay", file.string()}), trial, limit).ends_as(end);
       });
   const suite::Counterexample& found = *outcome.counterexample;
   outcome.status = found.failed == found.reruns ? suite::Status::violated : suite::Status::flaky;
@@ -292,6 +315,19 @@ suite::Outcome replay_in_child(const fs::path& file, const std::string& backend,
 void begin_as_child(const fs::path& folder) {
   static suite::Journal journal(folder / "journal", false);  // until the process ends
   suite::keep_journal(&journal);
+  when_a_device_is_lost([folder](const DeviceLost& lost) {
+    std::ofstream(folder / "device-lost", std::ios::binary | std::ios::trunc)
+        << lost.code << ' ' << lost.what() << std::flush;
+    _exit(kDeviceLostExit);
+  });
+}
+
+void wake_device(const Backend& backend) {
+  MemoryAccess& memory = memory_access(backend.memory_space());
+  const Region region = memory.acquire(1);
+  memory.upload(region, 0, 1);
+  memory.synchronize();
+  memory.give_back(region);
 }
 
 void report_to_parent(const fs::path& folder, const suite::Outcome& outcome) {

@@ -21,8 +21,11 @@ suite::Outcome run_in_child(const suite::PropertyInfo& property, const std::stri
 suite::Outcome replay_in_child(const std::filesystem::path& file, const std::string& backend,
                                const suite::RunOptions& options, double case_limit);
 
-/// In the child: the journal that the parent reads when no outcome comes.
+/// In the child: the journal that the parent reads when no outcome comes. A fault of a device ends the child,
+/// after it has written down which.
 void begin_as_child(const std::filesystem::path& folder);
+/// In the child, before its first case: a case's time must not hold the time that a device takes to wake.
+void wake_device(const Backend& backend);
 /// In the child, at the end.
 void report_to_parent(const std::filesystem::path& folder, const suite::Outcome& outcome);
 /// In the child: a sentence for the parent to fail with.

@@ -82,7 +82,19 @@ std::string change(std::byte found, std::byte expected) {
   return " is " + hex(found) + " where " + hex(expected) + " stood";
 }
 
+std::function<void(const DeviceLost&)>& act_on_loss() {
+  static std::function<void(const DeviceLost&)> act;
+  return act;
+}
+
 }  // namespace
+
+void when_a_device_is_lost(std::function<void(const DeviceLost&)> act) { act_on_loss() = std::move(act); }
+
+void throw_device_lost(const DeviceLost& lost) {
+  if (act_on_loss()) act_on_loss()(lost);
+  throw lost;
+}
 
 MemoryAccess& memory_access(MemorySpace space) {
   static HostMemory host;

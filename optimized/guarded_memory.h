@@ -6,7 +6,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -21,6 +23,20 @@ struct Region {
   std::byte* found = nullptr;     ///< what `download` brought back; in host memory it is `memory` itself
   std::size_t bytes = 0;
 };
+
+/// No call of this process reaches the memory space any more: a fault on a device takes everything there with
+/// it. The sentence names the fault.
+struct DeviceLost : std::runtime_error {
+  DeviceLost(int number, const std::string& sentence) : std::runtime_error(sentence), code(number) {}
+  int code;  ///< the space's own number of the fault, a cudaError_t
+};
+
+/// From now on this is called at the first sign that a device is lost, before `DeviceLost` is thrown: a
+/// process that judges others' code ends there, since whatever it finds afterwards says nothing. Null ends
+/// that.
+void when_a_device_is_lost(std::function<void(const DeviceLost&)> act);
+/// For memory spaces: acts as set above, then throws.
+[[noreturn]] void throw_device_lost(const DeviceLost& lost);
 
 /// How the host reaches one memory space. Several threads may use it at once, each on a stream of its own.
 class MemoryAccess {
@@ -55,7 +71,9 @@ MemoryAccess& memory_access(MemorySpace space);
 /// element's: an odd poison puts arrays one element off a 256-byte boundary, an even one on it.
 class GuardedBuffers {
  public:
-  static constexpr std::size_t kRedZone = 1024;  ///< bytes, at least, on each side
+  /// Bytes, at least, on each side, right behind the last byte of a buffer, which is not rounded up: as far
+  /// as a whole block of 256 threads reaches with one 16-byte store each.
+  static constexpr std::size_t kRedZone = 4096;
 
   GuardedBuffers(MemoryAccess& memory, std::uint8_t poison);
   ~GuardedBuffers();

@@ -204,6 +204,11 @@ class CudaMachine final : public Machine {
     return std::make_unique<StreamCalls>(watch_, busy_memory(), std::move(enqueue), sets, why);
   }
 
+  std::unique_ptr<Calls> prepare_calls(Enqueue enqueue, int sets) override {
+    return std::make_unique<StreamCalls>(watch_, busy_memory(), std::move(enqueue), sets,
+                                         "a library's inputs change from sample to sample");
+  }
+
   std::unique_ptr<Calls> prepare_copy(std::int64_t bytes) override {
     const auto half = static_cast<std::size_t>(bytes / 2);
     return copies(std::make_shared<CopyMemory>(half), half, 1);

@@ -22,6 +22,18 @@ namespace {
 constexpr int kSmallestClass = 18, kLargestClass = 26;
 constexpr std::size_t kLargestPooled = std::size_t{1} << kLargestClass;
 
+/// A fault of a kernel (an illegal address, say) is reported by every later call: the context is lost, and
+/// only a new process gets another. Any other error is the call's own.
+void check_device(cudaError_t error, const char* call) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();
+  if (const cudaError_t still = cudaDeviceSynchronize(); still != cudaSuccess)
+    throw_device_lost({still, std::string("the device faulted: ") + cudaGetErrorName(still) + " (" +
+                                  cudaGetErrorString(still) + "), seen by " + call});
+  throw CudaError(error, call, __FILE__, __LINE__);
+}
+#define EPLORA_CHECK_DEVICE(call) check_device((call), #call)
+
 void* device_allocation(std::size_t bytes) {
   void* memory = nullptr;
   const cudaError_t error = cudaMalloc(&memory, std::max<std::size_t>(bytes, 1));
@@ -29,7 +41,7 @@ void* device_allocation(std::size_t bytes) {
     cudaGetLastError();
     throw std::bad_alloc();
   }
-  EPLORA_CUDA_CHECK(error);
+  check_device(error, "cudaMalloc");
   return memory;
 }
 
@@ -99,10 +111,10 @@ class DeviceMemory : public MemoryAccess {
   void* allocate(std::size_t bytes) override { return device_allocation(bytes); }
   void release(void* memory) noexcept override { device_release(memory); }
   void copy_to(void* to, const void* host, std::size_t bytes) override {
-    if (bytes > 0) EPLORA_CUDA_CHECK(cudaMemcpy(to, host, bytes, cudaMemcpyHostToDevice));
+    if (bytes > 0) EPLORA_CHECK_DEVICE(cudaMemcpy(to, host, bytes, cudaMemcpyHostToDevice));
   }
   void copy_from(void* host, const void* from, std::size_t bytes) override {
-    if (bytes > 0) EPLORA_CUDA_CHECK(cudaMemcpy(host, from, bytes, cudaMemcpyDeviceToHost));
+    if (bytes > 0) EPLORA_CHECK_DEVICE(cudaMemcpy(host, from, bytes, cudaMemcpyDeviceToHost));
   }
 
   Region acquire(std::size_t bytes) override {
@@ -127,15 +139,15 @@ class DeviceMemory : public MemoryAccess {
 
   void upload(const Region& region, std::size_t begin, std::size_t end) override {
     if (begin < end)
-      EPLORA_CUDA_CHECK(cudaMemcpyAsync(region.memory + begin, region.expected + begin, end - begin,
-                                        cudaMemcpyHostToDevice, lane().stream));
+      EPLORA_CHECK_DEVICE(cudaMemcpyAsync(region.memory + begin, region.expected + begin, end - begin,
+                                          cudaMemcpyHostToDevice, lane().stream));
   }
   void download(const Region& region, std::size_t begin, std::size_t end) override {
     if (begin < end)
-      EPLORA_CUDA_CHECK(cudaMemcpyAsync(region.found + begin, region.memory + begin, end - begin,
-                                        cudaMemcpyDeviceToHost, lane().stream));
+      EPLORA_CHECK_DEVICE(cudaMemcpyAsync(region.found + begin, region.memory + begin, end - begin,
+                                          cudaMemcpyDeviceToHost, lane().stream));
   }
-  void synchronize() override { EPLORA_CUDA_CHECK(cudaStreamSynchronize(lane().stream)); }
+  void synchronize() override { EPLORA_CHECK_DEVICE(cudaStreamSynchronize(lane().stream)); }
   void* stream() override { return lane().stream; }
 
  protected:

@@ -105,7 +105,7 @@ TEST(GuardedMemory, aCallsBuffersTravelInOneCopyEachWay) {
 }
 
 TEST(GuardedMemory, buffersThatDoNotFitTakeAnotherRegion) {
-  Elsewhere space(6000, false);
+  Elsewhere space(20000, false);
   Call call(space);
   EXPECT_GT(space.acquired, 1);
   call.out[0] = 1;
@@ -132,6 +132,47 @@ TEST(GuardedMemory, everyByteBesideAPackedBufferIsSeen) {
       EXPECT_NE(after([&](Call& c) { c.workspace[place] ^= 1; }), "") << place;
     EXPECT_NE(after([](Call& c) { c.in[1] = 0; }).find("changed its input ids"), std::string::npos);
   }
+}
+
+TEST(GuardedMemory, anOverrunOfAnyBufferIsNamedWithItsOffset) {
+  Elsewhere space(1 << 16, false);
+  for (const std::uint8_t poison : {std::uint8_t{0xA4}, std::uint8_t{0x5B}})
+    for (int which = 0; which < 4; ++which) {
+      const char* const names[] = {"ids (12 bytes)", "sorted (20 bytes)", "mask (3 bytes)",
+                                   "workspace (40 bytes)"};
+      const std::ptrdiff_t sizes[] = {12, 20, 3, 40};
+      const auto after = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        Call call(space, poison);
+        std::byte* const starts[] = {
+            reinterpret_cast<std::byte*>(call.in), reinterpret_cast<std::byte*>(call.out),
+            reinterpret_cast<std::byte*>(call.mask), reinterpret_cast<std::byte*>(call.workspace)};
+        for (std::ptrdiff_t i = begin; i < end; ++i) starts[which][i] ^= std::byte{0xFF};
+        return call.violation();
+      };
+      for (std::ptrdiff_t ints = 1; ints <= 3; ++ints)  // the tail of a 16-byte store
+        EXPECT_NE(after(sizes[which], sizes[which] + 4 * ints)
+                      .find("wrote past " + std::string(names[which]) + ": the byte at offset " +
+                            std::to_string(sizes[which]) + " "),
+                  std::string::npos)
+            << which << ", " << ints;
+      EXPECT_NE(after(-4, 0).find("wrote before " + std::string(names[which]) + ": the byte at offset -1 "),
+                std::string::npos)
+          << which;
+      const auto zone = static_cast<std::ptrdiff_t>(GuardedBuffers::kRedZone);
+      EXPECT_NE(after(sizes[which] + zone - 1, sizes[which] + zone), "")
+          << which;  // the last that is promised
+      EXPECT_NE(after(-zone, 1 - zone), "") << which;
+    }
+}
+
+TEST(GuardedMemory, aLostDeviceIsToldBeforeItIsThrown) {
+  int told = 0;
+  when_a_device_is_lost([&](const DeviceLost& lost) { told = lost.code; });
+  EXPECT_THROW(throw_device_lost({700, "the device faulted"}), DeviceLost);
+  when_a_device_is_lost(nullptr);
+  EXPECT_EQ(told, 700);
+  EXPECT_THROW(throw_device_lost({7, "again"}), DeviceLost);
+  EXPECT_EQ(told, 700);
 }
 
 TEST(GuardedMemory, anExceptionWaitsForWhatIsUnderWay) {
