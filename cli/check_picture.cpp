@@ -15,6 +15,28 @@ using Json = nlohmann::json;
 
 constexpr double kCell = 30, kCellHeight = 26, kGap = 14, kHead = 24, kWidth = 920;
 
+/// In every picture, so that it can be taken out of the page as it is.
+constexpr const char* kStyle = R"css(
+svg.picture { font: 13px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
+.picture text { fill: #1c2330; }
+.picture .heading { font: 600 14px system-ui, "DejaVu Sans", sans-serif; }
+.picture .note, .picture .note-left { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #566072; }
+.picture .small { font-size: 11px; text-anchor: middle; fill: #566072; }
+.picture .label { font: 600 12px system-ui, "DejaVu Sans", sans-serif; text-anchor: middle; }
+.picture .number { text-anchor: middle; }
+.picture .block { stroke: #566072; stroke-width: 1.2; }
+.picture .bucket { fill: #dbe7fb; }
+.picture .sentinel { fill: #ececf0; stroke: #8d95a3; }
+.picture .unused { fill: none; stroke: #8d95a3; stroke-dasharray: 4 3; }
+.picture .slot { fill: #ffffff; stroke: #8d95a3; }
+.picture .padding { fill: #f4f4f6; stroke: #b9bfca; }
+.picture .hatch { stroke: #9aa2b1; stroke-width: 1.6; }
+.picture .wrong-outline { fill: none; stroke: #b3261e; stroke-width: 3.2; }
+.picture .wrong-cell { fill: none; stroke: #b3261e; stroke-width: 2; }
+.picture .wrong-text { fill: #b3261e; font-weight: 700; }
+.picture .wrong-word { font: 700 13px system-ui, "DejaVu Sans", sans-serif; fill: #b3261e; }
+)css";
+
 std::string text_at(double x, double y, const std::string& kind, const std::string& text) {
   return fmt::format("<text class=\"{}\" x=\"{:g}\" y=\"{:g}\">{}</text>\n", kind, x, y, html_escaped(text));
 }
@@ -27,12 +49,13 @@ std::string box(double x, double y, double w, double h, const std::string& kind)
 std::string svg(double width, double height, const std::string& title, const std::string& body) {
   return fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"picture\" role=\"img\" viewBox=\"0 0 {0:g} {1:g}\" "
-      "width=\"{0:g}\" height=\"{1:g}\">\n<title>{2}</title>\n<defs><pattern id=\"hatch\" width=\"6\" "
+      "width=\"{0:g}\" height=\"{1:g}\">\n<title>{2}</title>\n<style>{4}</style>\n<defs><pattern "
+      "id=\"hatch\" width=\"6\" "
       "height=\"6\" "
       "patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><line class=\"hatch\" x1=\"0\" "
       "y1=\"0\" "
       "x2=\"0\" y2=\"6\"/></pattern></defs>\n{3}</svg>\n",
-      width, height, html_escaped(title), body);
+      width, height, html_escaped(title), body, kStyle);
 }
 
 /// One side of a blocks figure: what stands in memory, block by block.
@@ -202,8 +225,8 @@ std::string grid_html(const Json& figure) {
     for (const char* which : {"input", "expected", "found"})
       if (row.at(which).is_array())
         for (const Json& cell : row.at(which)) widest = std::max(widest, cell_text(cell).size());
-  const double cell = std::max(38.0, 8.2 * static_cast<double>(widest) + 12), height = 28;
-  const double left = 128, panel = static_cast<double>(K) * cell + 40;
+  const double cell = std::max(44.0, 8.2 * static_cast<double>(widest) + 12), height = 28;
+  const double left = 128, panel = std::max(static_cast<double>(K) * cell + 40, 130.0);
   std::string body;
   const char* kTitles[] = {"input ids", "expected", "found"};
   const char* kKeys[] = {"input", "expected", "found"};
@@ -214,9 +237,7 @@ std::string grid_html(const Json& figure) {
   double end = left;
   for (std::size_t p = 0; p < 3; ++p) {
     const double x = left + static_cast<double>(p) * panel;
-    body += text_at(
-        x, 16, "heading",
-        p == 0 ? kTitles[p] : fmt::format("{}: {}", kTitles[p], figure.at("name").get<std::string>()));
+    body += text_at(x, 16, "heading", p == 0 ? kTitles[p] : kTitles[p]);
     for (std::size_t k = 0; k < K; ++k)
       body += text_at(x + (static_cast<double>(k) + 0.5) * cell, top - 8, "small", fmt::format("k={}", k));
     for (std::size_t r = 0; r < rows.size(); ++r) {
@@ -263,7 +284,8 @@ std::string grid_html(const Json& figure) {
     bottom += 20;
   }
   return "<div class=\"scroll\">" +
-         svg(std::max(end + 60, 400.0), bottom, "Tokens by k, expected and found",
+         svg(std::max(end + 60, 400.0), bottom,
+             "Tokens by k: " + figure.at("name").get<std::string>() + " expected and found",
              "<g transform=\"translate(3 0)\">" + body + "</g>") +
          "</div>\n";
 }
@@ -307,9 +329,10 @@ std::string tensor_html(const Json& figure) {
   const auto first = figure.at("first_col").get<std::size_t>();
   const std::size_t shown = figure.at("expected").empty() ? 0 : figure.at("expected")[0].size();
   for (std::size_t c = 0; c < shown; ++c) head.push_back(std::to_string(first + c));
-  return fmt::format("<p class=\"legend\">{}: {} rows of {}, around the first element that differs.</p>\n",
-                     html_escaped(figure.at("name").get<std::string>()),
-                     figure.at("rows").get<std::int64_t>(), figure.at("cols").get<std::int64_t>()) +
+  return fmt::format(
+             "<p class=\"legend\">{}: a matrix of {} x {}, around the first element that differs.</p>\n",
+             html_escaped(figure.at("name").get<std::string>()), figure.at("rows").get<std::int64_t>(),
+             figure.at("cols").get<std::int64_t>()) +
          pair_of_tables(figure, head, true);
 }
 
@@ -374,29 +397,6 @@ std::string picture_html(const std::string& picture) {
               : "By itself this result equals the reference's: the law compares it with something else, as "
                 "the sentence says.";
   return html + "</figcaption>\n</figure>\n";
-}
-
-std::string picture_style() {
-  return R"css(
-.picture { max-width: none; display: block; font: 13px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
-.picture text { fill: #1c2330; }
-.picture .heading { font: 600 14px system-ui, "DejaVu Sans", sans-serif; }
-.picture .note, .picture .note-left { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #566072; }
-.picture .small { font-size: 11px; text-anchor: middle; fill: #566072; }
-.picture .label { font: 600 12px system-ui, "DejaVu Sans", sans-serif; text-anchor: middle; }
-.picture .number { text-anchor: middle; }
-.picture .block { stroke: #566072; stroke-width: 1.2; }
-.picture .bucket { fill: #dbe7fb; }
-.picture .sentinel { fill: #ececf0; stroke: #8d95a3; }
-.picture .unused { fill: none; stroke: #8d95a3; stroke-dasharray: 4 3; }
-.picture .slot { fill: #ffffff; stroke: #8d95a3; }
-.picture .padding { fill: #f4f4f6; stroke: #b9bfca; }
-.picture .hatch { stroke: #9aa2b1; stroke-width: 1.6; }
-.picture .wrong-outline { fill: none; stroke: #b3261e; stroke-width: 3.2; }
-.picture .wrong-cell { fill: none; stroke: #b3261e; stroke-width: 2; }
-.picture .wrong-text { fill: #b3261e; font-weight: 700; }
-.picture .wrong-word { font: 700 13px system-ui, "DejaVu Sans", sans-serif; fill: #b3261e; }
-)css";
 }
 
 }  // namespace eplora

@@ -12,9 +12,6 @@ namespace eplora {
 /// for what no `picture_of` made.
 std::string picture_html(const std::string& picture);
 
-/// The style that the page's head holds once for all pictures.
-std::string picture_style();
-
 /// `text` fit for HTML content and attribute values.
 std::string html_escaped(const std::string& text);
 

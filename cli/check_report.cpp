@@ -39,7 +39,7 @@ th { font-weight: 600; } .matrix { width: 100%; } .matrix td:first-child { overf
 .values .word { border: none; color: #b3261e; font-weight: 700; text-align: left; white-space: nowrap; }
 figure { margin: 14px 0 6px; background: #fff; color: #1c2330; border: 1px solid #d3d8e2; border-radius: 6px;
   padding: 14px; } figure .legend, figcaption { color: #566072; }
-.scroll { overflow-x: auto; } .pair { display: flex; flex-wrap: wrap; gap: 28px; overflow-x: auto; }
+.scroll { overflow-x: auto; } .picture { display: block; max-width: none; } .pair { display: flex; flex-wrap: wrap; gap: 28px; overflow-x: auto; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e7eaf0; --soft: #a3acbb; --paper: #14171d; --tint: #1d222b;
   --line: #39414f; --bad: #ff8a80; --good: #7bd69b; --caution: #f0bf6a; } }
 @media print { :root { --ink: #000; --soft: #333; --paper: #fff; --bad: #000; --good: #000; --caution: #000; --line: #888; }
@@ -196,8 +196,8 @@ std::string report_html(const ReportPage& page) {
   std::string html = fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
       "content=\"width=device-width, initial-scale=1\">\n<title>{}: "
-      "{}</title>\n<style>{}{}</style>\n</head>\n<body>\n",
-      html_escaped(names), title, kStyle, picture_style());
+      "{}</title>\n<style>{}</style>\n</head>\n<body>\n",
+      html_escaped(names), title, kStyle);
   html += fmt::format(
       "<p class=\"soft\">eplora check</p>\n<h1>{}: {}</h1>\n<p>{} violated, {} flaky, {} held, {} skipped or "
       "gave up{}; {} cases; seed {}</p>\n",

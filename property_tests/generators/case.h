@@ -20,9 +20,17 @@ using Labels = std::vector<std::string>;
 template <class V>
 using Shrinks = std::vector<std::function<V()>>;
 
+/// What a generator was given: the case that a case was drawn as, before it was made smaller.
+struct Origin {
+  std::uint64_t seed = 0;
+  int size = -1;  ///< negative = drawn by nobody: read from a file or written by hand
+  int ids = 0;    ///< the `contract::AcceptedIds` asked for
+};
+
 class Case {
  public:
   virtual ~Case() = default;
+  Origin origin;
   virtual std::string_view kind() const = 0;  ///< "align": names the JSON form
   virtual std::string show() const = 0;       ///< one line
   virtual std::string table() const = 0;      ///< a few lines
@@ -47,7 +55,10 @@ class CaseOf final : public Case {
     for (auto& smaller : value.shrinks())
       result.push_back([this, make = std::move(smaller)]() -> CasePtr {
         V candidate = make();
-        return candidate == value ? nullptr : std::make_shared<const CaseOf>(std::move(candidate));
+        if (candidate == value) return nullptr;
+        auto smaller_case = std::make_shared<CaseOf>(std::move(candidate));
+        smaller_case->origin = origin;
+        return smaller_case;
       });
     return result;
   }

@@ -33,6 +33,7 @@ class Draw {
  public:
   explicit Draw(std::uint64_t seed) : seed_(seed) {}
 
+  std::uint64_t seed() const { return seed_; }
   std::uint64_t bits() { return hash_at(seed_, counter_++); }
   /// Uniform in [low, high].
   std::int64_t in(std::int64_t low, std::int64_t high) { return low + below(bits(), high - low + 1); }

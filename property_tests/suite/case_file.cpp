@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Counterexamples as files: a case with all its values, the property it belongs to, and what was seen.
 // Reading one back and running it is a replay.
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <span>
 
+#include "cli/formats/atomic_file.h"
 #include "property_tests/generators/layer_cases.h"
 #include "property_tests/generators/routing_cases.h"
 #include "property_tests/generators/slice_cases.h"
+#include "property_tests/suite/long_arrays.h"
 #include "property_tests/suite/picture.h"
 #include "property_tests/suite/property.h"
 #include "reference/check.h"
@@ -33,7 +37,7 @@ constexpr const char* kSchema = "eplora.case/1";
 
 template <class C>
 CasePtr read(const nlohmann::json& json) {
-  return std::make_shared<const CaseOf<C>>(C::from_json(json));
+  return std::make_shared<CaseOf<C>>(C::from_json(json));
 }
 
 /// Objects one field a line, everything else on its line: readable, and small where arrays are long.
@@ -49,6 +53,14 @@ std::string one_field_a_line(const Json& json, const std::string& indent = "") {
   return text.append("\n").append(indent).append("}");
 }
 
+void refuse_unknown_keys(const nlohmann::json& json, std::initializer_list<std::string_view> known,
+                         const std::string& where) {
+  if (!json.is_object()) reject(where, json.dump().substr(0, 40), "an object");
+  for (const auto& [key, field] : json.items())
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      reject(where + " key", "'" + key + "'", "one of the keys of docs/failure_files.md");
+}
+
 nlohmann::json read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) reject("case file", path.string(), "a readable file");
@@ -56,6 +68,45 @@ nlohmann::json read_file(const std::filesystem::path& path) {
   nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   if (json.is_discarded()) reject("case file", path.string(), "JSON; this file cannot be parsed");
   return json;
+}
+
+bool has_long_array(const nlohmann::json& json) {
+  if (json.is_array()) return json.size() > kLongArray;
+  return json.is_object() && std::any_of(json.begin(), json.end(),
+                                         [](const nlohmann::json& field) { return has_long_array(field); });
+}
+
+/// The case that a generator draws, as JSON.
+nlohmann::json drawn_again(const PropertyDefinition& property, const Origin& origin) {
+  Draw draw(origin.seed);
+  contract::Form form;
+  form.ids = static_cast<contract::AcceptedIds>(origin.ids);
+  return property.draw(draw, origin.size, form)->json();
+}
+
+Origin origin_from(const nlohmann::json& json) {
+  refuse_unknown_keys(json, {"seed", "size", "ids"}, "generator");
+  Origin origin{json.at("seed").get<std::uint64_t>(), json.at("size").get<int>(), -1};
+  require_in_range("generator size", origin.size, 0, 100);
+  const std::string ids = json.at("ids");
+  for (int i = 0; i < 4; ++i)
+    if (ids == contract::to_string(static_cast<contract::AcceptedIds>(i))) origin.ids = i;
+  if (origin.ids < 0) reject("generator ids", ids, "ids that a form can declare");
+  return origin;
+}
+
+/// A key that the case has not would be a value that nobody reads.
+void refuse_keys_that_are_not_in(const nlohmann::json& known, const nlohmann::json& given,
+                                 const std::string& where) {
+  if (given.is_array() && known.is_array())
+    for (std::size_t i = 0; i < std::min(given.size(), known.size()); ++i)
+      refuse_keys_that_are_not_in(known[i], given[i], where + "[" + std::to_string(i) + "]");
+  if (!given.is_object() || !known.is_object()) return;
+  for (const auto& [key, field] : given.items()) {
+    if (!known.contains(key))
+      reject(where + "." + key, "an unknown key", "the keys of docs/failure_files.md");
+    refuse_keys_that_are_not_in(known[key], field, where + "." + key);
+  }
 }
 
 }  // namespace
@@ -79,7 +130,17 @@ std::string case_file_text(const PropertyDefinition& property, const Case& c, st
   file["kind"] = c.kind();
   file["found"] = {{"backend", backend}, {"seed", seed}, {"sentence", sentence}};
   file["summary"] = c.show();
-  file["case"] = c.json();
+  nlohmann::json values = c.json();
+  if (c.origin.size >= 0 && has_long_array(values)) {
+    nlohmann::json shorter = shortened(values, drawn_again(property, c.origin));
+    if (is_shortened(shorter)) {
+      file["generator"] = {{"seed", c.origin.seed},
+                           {"size", c.origin.size},
+                           {"ids", contract::to_string(static_cast<contract::AcceptedIds>(c.origin.ids))}};
+      values = std::move(shorter);
+    }
+  }
+  file["case"] = std::move(values);
   return one_field_a_line(file) + "\n";
 }
 
@@ -90,10 +151,25 @@ std::string save_case(const std::filesystem::path& dir, const PropertyDefinition
   const std::string name = std::filesystem::path(backend).filename().string();  // a library's is a path
   const std::filesystem::path path =
       dir / (property.info.full_name() + "." + name + "." + std::string(suffix) + ".json");
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text << std::flush;
-  if (!file) reject("save directory", dir.string(), "a directory that can be written");
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(text)));
+  file.commit();
   return path.string();
+}
+
+CasePtr case_of_file(const PropertyDefinition& property, const nlohmann::json& file) {
+  nlohmann::json values = file.at("case");
+  Origin origin;
+  if (file.contains("generator")) {
+    origin = origin_from(file.at("generator"));
+    values = written_out(values, drawn_again(property, origin));
+  } else if (is_shortened(values)) {
+    reject("generator", "missing", "what drew the arrays that are told by parts");
+  }
+  CasePtr c = case_from_json(property.kind, values);
+  refuse_keys_that_are_not_in(c->json(), values, "case");
+  std::const_pointer_cast<Case>(c)->origin = origin;
+  return c;
 }
 
 Outcome replay_file(const std::filesystem::path& path, Backend& backend, const RunOptions& options) {
@@ -107,7 +183,9 @@ Outcome replay_file(const std::filesystem::path& path, Backend& backend, const R
     property = &definition_of(file.at("property").get<std::string>());
     if (kind != property->kind)
       reject("kind", kind, "the kind of its property, " + std::string(property->kind));
-    c = case_from_json(kind, file.at("case"));
+    refuse_unknown_keys(file, {"schema", "property", "kind", "found", "summary", "generator", "case"},
+                        "case file");
+    c = case_of_file(*property, file);
   } catch (const nlohmann::json::exception& e) {
     reject("case file", path.string(), "a case of this build; it does not fit: " + std::string(e.what()));
   } catch (const InvalidArgument& e) {

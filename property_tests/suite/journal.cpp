@@ -72,7 +72,7 @@ Counterexample settle_lost_case(const Journal& journal, const std::string& backe
                                 const std::function<bool(const std::filesystem::path&)>& runs_again) {
   const nlohmann::json lost = nlohmann::json::parse(journal.last_case());
   const PropertyDefinition& property = definition_of(lost.at("property").get<std::string>());
-  CasePtr smallest = case_from_json(lost.at("kind").get<std::string>(), lost.at("case"));
+  CasePtr smallest = case_of_file(property, lost);
   const auto text_of = [&](const Case& c) {
     return case_file_text(property, c, backend, kind + ": " + sentence, options.seed);
   };

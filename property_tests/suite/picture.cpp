@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "property_tests/suite/picture.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -142,10 +143,7 @@ std::vector<std::int64_t> buckets_of(const AlignProblem& problem) {
   return buckets;
 }
 
-std::string number(float value) {
-  Json json = value;
-  return std::isfinite(value) ? json.dump() : std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
-}
+std::string number(float value) { return fmt::format("{}", value); }
 
 /// Rows and columns around one element of a matrix `[rows, cols]` whose elements the two functions give.
 template <class At>

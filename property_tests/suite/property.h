@@ -42,7 +42,10 @@ PropertyDefinition property(PropertyInfo info, std::vector<Operation> needs,
   p.kind = C::kKind;
   p.needs = std::move(needs);
   p.draw = [draw](Draw& random, int size, const contract::Form& form) -> CasePtr {
-    return std::make_shared<const CaseOf<C>>(draw(random, size, form));
+    const Origin origin{random.seed(), size, static_cast<int>(form.ids)};
+    auto c = std::make_shared<CaseOf<C>>(draw(random, size, form));
+    c->origin = origin;
+    return c;
   };
   p.check = [check](const Case& c, Backend& backend) {
     return check(dynamic_cast<const CaseOf<C>&>(c).value, backend);
@@ -88,7 +91,10 @@ struct Sweep {
 Sweep sweep(const PropertyDefinition& property, Backend& backend, const RunOptions& options,
             std::int64_t wanted, std::uint64_t seed);
 
-/// The text of a replayable file, and where it is written: `NAME-KIND.json` in `dir`.
+/// The case in a replayable file, parsed. Throws `InvalidArgument` or `nlohmann::json::exception` where it is
+/// no case of this build.
+CasePtr case_of_file(const PropertyDefinition& property, const nlohmann::json& file);
+/// The text of a replayable file (docs/failure_files.md), and where it is written: `NAME-KIND.json` in `dir`.
 std::string case_file_text(const PropertyDefinition& property, const Case& c, std::string_view backend,
                            std::string_view sentence, std::uint64_t seed);
 std::string save_case(const std::filesystem::path& dir, const PropertyDefinition& property,
