@@ -15,13 +15,14 @@
 #include "reference/contract/form.h"
 #include "reference/layout/layout.h"
 #include "reference/lora/buffers.h"
+#include "reference/lora/delta_problem.h"
 #include "reference/routing/problem.h"
 
 namespace eplora {
 
-enum class Operation : std::uint8_t { dispatch, remap, align, route, slice };
+enum class Operation : std::uint8_t { dispatch, remap, align, route, slice, delta };
 inline constexpr Operation kOperations[] = {Operation::dispatch, Operation::remap, Operation::align,
-                                            Operation::route, Operation::slice};
+                                            Operation::route, Operation::slice, Operation::delta};
 std::string_view to_string(Operation operation);
 
 enum class MemorySpace : std::uint8_t { host, cuda };
@@ -42,7 +43,8 @@ class Backend {
   virtual std::string_view name() const = 0;
   virtual std::string_view description() const = 0;
   virtual MemorySpace memory_space() const { return MemorySpace::host; }
-  virtual bool supports(Operation) const { return true; }
+  /// Delta is offered by those who say so.
+  virtual bool supports(Operation operation) const { return operation != Operation::delta; }
   virtual contract::Form form() const { return {}; }
 
   /// Sizes; they depend on shapes alone, never on values (P17).
@@ -54,6 +56,7 @@ class Backend {
   virtual std::size_t workspace_bytes(const AlignProblem&) const { return 0; }
   virtual std::size_t workspace_bytes(const RouteProblem&) const { return 0; }
   virtual std::size_t workspace_bytes(const SliceProblem&) const { return 0; }
+  virtual std::size_t workspace_bytes(const DeltaProblem&) const { return 0; }
 
   /// What a rank owns. Ours is `eplora::make_layout`; a wrong layout is a backend that answers differently.
   virtual Layout layout(const LayoutSpec& spec) const { return make_layout(spec); }
@@ -63,6 +66,8 @@ class Backend {
   virtual void align(const AlignProblem&, const AlignOutput&, const ExecutionContext&) = 0;
   virtual void route(const RouteProblem&, const RouteOutput&, const ExecutionContext&) = 0;
   virtual void slice(const SliceProblem&, const BufferView&, const ExecutionContext&) = 0;
+  /// Adds to what stands in the output. Refused by name unless overridden.
+  virtual void delta(const DeltaProblem&, const DeltaOutput&, const ExecutionContext&);
 };
 
 /// The reference functions behind the interface. Mutants derive from it and override the one thing they get
@@ -71,11 +76,13 @@ class ReferenceBackend : public Backend {
  public:
   std::string_view name() const override { return "reference"; }
   std::string_view description() const override { return "the executable specification, C++ and Eigen"; }
+  bool supports(Operation) const override { return true; }
   void dispatch(const DispatchProblem&, const DispatchOutput&, const ExecutionContext&) override;
   void remap(const RemapProblem&, const RemapOutput&, const ExecutionContext&) override;
   void align(const AlignProblem&, const AlignOutput&, const ExecutionContext&) override;
   void route(const RouteProblem&, const RouteOutput&, const ExecutionContext&) override;
   void slice(const SliceProblem&, const BufferView&, const ExecutionContext&) override;
+  void delta(const DeltaProblem&, const DeltaOutput&, const ExecutionContext&) override;
 };
 
 /// A backend this program knows of; `unavailable` says why it cannot run on this machine (empty = it can).

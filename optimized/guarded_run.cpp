@@ -172,6 +172,117 @@ class AdapterCopy {
   std::vector<MemoryRange> ranges_;  // ascending, disjoint
 };
 
+/// A problem of deltas with NaN wherever no slot with an adapter needs a value.
+class DeltaCopy {
+ public:
+  DeltaCopy(const DeltaProblem& host, GuardedBuffers& buffers, std::uint8_t poison)
+      : host_(host), poison_(poison), n_(host.slots()), problem_(host) {
+    std::vector<bool> slots(static_cast<std::size_t>(n_)), adapters(static_cast<std::size_t>(host.max_loras));
+    visit(host.per_expert, host.max_loras * std::int64_t{host.num_local_experts},
+          [&](std::int64_t slot, std::int64_t v) {
+            slots[static_cast<std::size_t>(slot)] = true;
+            adapters[static_cast<std::size_t>(v / host.num_local_experts)] = true;
+          });
+    const std::size_t weight = bytes_of(host.dtype);
+    problem_.A = tiles(buffers, "A", host.A, host.A_tiles(), host.A_tile_elements(), host.A_blocks(), weight);
+    problem_.B = tiles(buffers, "B", host.B, host.B_tiles(), host.B_tile_elements(), host.B_blocks(), weight);
+    problem_.scale = floats(buffers, "scale", {host.scale, adapters.size()}, adapters);
+    if (host.projection == Projection::down)
+      problem_.topk_weights = {floats(buffers, "topk_weights", host.topk_weights, slots), slots.size()};
+    problem_.token_lora_mask = {buffers.input<std::uint8_t>("token_lora_mask", host.token_lora_mask),
+                                host.token_lora_mask.size()};
+    problem_.per_expert =
+        blocks(buffers, "per_expert", host.per_expert, host.max_loras * std::int64_t{host.num_local_experts});
+    if (host.shared_outer) problem_.shared = blocks(buffers, "shared", host.shared, host.max_loras);
+    copy_input(buffers, slots);
+  }
+
+  const DeltaProblem& problem() const { return problem_; }
+
+ private:
+  /// `body(slot, label)` for the used slots that get something added.
+  template <class Body>
+  void visit(const DeltaBlocks& blocks, std::int64_t labels, const Body& body) const {
+    const std::int64_t used = *blocks.num_tokens_post_padded;
+    require_in_range("num_tokens_post_padded", used, 0, blocks.capacity);
+    for (std::int64_t i = 0; i < used; ++i) {
+      const std::int64_t v = blocks.expert_ids[i / host_.block_size], slot = blocks.sorted_token_ids[i];
+      if (v < 0) continue;
+      require_in_range("expert_ids[" + std::to_string(i / host_.block_size) + "]", v, 0, labels - 1);
+      if (0 <= slot && slot < n_ && host_.token_lora_mask[slot / host_.top_k] != 0) body(slot, v);
+    }
+  }
+
+  /// A NaN in every type, one of two signs.
+  std::vector<std::byte> nans(std::int64_t elements, std::size_t size) const {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(elements) * size, std::byte{0xFF});
+    if ((poison_ & 0x80U) == 0)
+      for (std::size_t i = size - 1; i < bytes.size(); i += size) bytes[i] = std::byte{0x7F};
+    return bytes;
+  }
+
+  const void* tiles(GuardedBuffers& buffers, std::string name, const void* from, std::int64_t count,
+                    std::int64_t elements, const DeltaBlocks& blocks, std::size_t size) const {
+    std::vector<std::byte> copy = nans(count * elements, size);
+    std::vector<bool> needed(static_cast<std::size_t>(count));
+    visit(blocks, count, [&](std::int64_t, std::int64_t v) { needed[static_cast<std::size_t>(v)] = true; });
+    const std::size_t tile = static_cast<std::size_t>(elements) * size;
+    for (std::size_t v = 0; v < needed.size(); ++v)
+      if (needed[v])
+        std::memcpy(copy.data() + v * tile, static_cast<const std::byte*>(from) + v * tile, tile);
+    return buffers.input(std::move(name), copy, size);
+  }
+
+  const float* floats(GuardedBuffers& buffers, std::string name, std::span<const float> from,
+                      const std::vector<bool>& needed) const {
+    std::vector<std::byte> copy = nans(static_cast<std::int64_t>(from.size()), sizeof(float));
+    for (std::size_t i = 0; i < from.size(); ++i)
+      if (needed[i]) std::memcpy(copy.data() + i * sizeof(float), &from[i], sizeof(float));
+    return static_cast<const float*>(buffers.input(std::move(name), copy, sizeof(float)));
+  }
+
+  DeltaBlocks blocks(GuardedBuffers& buffers, const std::string& name, const DeltaBlocks& host,
+                     std::int64_t labels) const {
+    const std::int64_t used = *host.num_tokens_post_padded, num_blocks = host.capacity / host_.block_size;
+    std::vector<std::int32_t> slots(static_cast<std::size_t>(host.capacity)),
+        experts(static_cast<std::size_t>(num_blocks));
+    for (std::int64_t i = 0; i < host.capacity; ++i)
+      slots[static_cast<std::size_t>(i)] =
+          i < used ? host.sorted_token_ids[i] : static_cast<std::int32_t>(valid_decoy(i, poison_, n_));
+    for (std::int64_t b = 0; b < num_blocks; ++b)
+      experts[static_cast<std::size_t>(b)] = b < used / host_.block_size
+                                                 ? host.expert_ids[b]
+                                                 : static_cast<std::int32_t>(valid_decoy(b, poison_, labels));
+    DeltaBlocks copy = host;
+    copy.sorted_token_ids = buffers.input<std::int32_t>(name + ".sorted_token_ids", slots);
+    copy.expert_ids = buffers.input<std::int32_t>(name + ".expert_ids", experts);
+    copy.num_tokens_post_padded = buffers.input<std::int32_t>(name + ".num_tokens_post_padded",
+                                                              std::span(host.num_tokens_post_padded, 1));
+    return copy;
+  }
+
+  void copy_input(GuardedBuffers& buffers, const std::vector<bool>& slots) {
+    const ActivationMatrix& host = host_.input;
+    const std::size_t size = bytes_of(host.dtype), row_bytes = static_cast<std::size_t>(host.cols) * size,
+                      stride = static_cast<std::size_t>(host.row_stride) * size;
+    std::vector<std::byte> copy =
+        nans(host.rows == 0 ? 0 : (host.rows - 1) * host.row_stride + host.cols, size);
+    const std::int64_t slots_per_row = host_.projection == Projection::gate_up ? host_.top_k : 1;
+    for (std::size_t s = 0; s < slots.size(); ++s) {
+      const std::size_t row = s / static_cast<std::size_t>(slots_per_row);
+      if (slots[s])
+        std::memcpy(copy.data() + row * stride, static_cast<const std::byte*>(host.data) + row * stride,
+                    row_bytes);
+    }
+    problem_.input.data = buffers.input("input", copy, size);
+  }
+
+  const DeltaProblem& host_;
+  std::uint8_t poison_;
+  std::int64_t n_;
+  DeltaProblem problem_;
+};
+
 }  // namespace
 
 void observe_guarded_runs(GuardedRunObserver* with) { observer = with; }
@@ -279,6 +390,39 @@ void GuardedRun::slice(const SliceProblem& problem, LoraBuffers& buffers) const 
         call.buffers.read(view.tensor[layer][static_cast<std::size_t>(tensor)], buffers.bytes(layer, tensor));
   call.buffers.read(view.scale, {reinterpret_cast<std::byte*>(host.scale), scale_bytes});
   if (observer != nullptr) observer->saw(problem, *before, buffers);
+}
+
+DeltaResult GuardedRun::delta(const DeltaProblem& problem, std::span<const float> before) const {
+  validate(problem);
+  const std::int64_t n = problem.slots(), columns = problem.output_columns();
+  require_in_range("before elements", static_cast<std::int64_t>(before.size()), n * columns, n * columns);
+  Call call(backend_, poison_, Operation::delta);
+  const DeltaCopy copy(problem, call.buffers, poison_);
+  const std::int64_t stride = columns + poison_ % 4;
+  std::vector<float> rows(static_cast<std::size_t>(n == 0 ? 0 : (n - 1) * stride + columns));
+  std::memset(rows.data(), poison_, rows.size() * sizeof(float));
+  for (std::int64_t s = 0; s < n; ++s)
+    std::memcpy(rows.data() + s * stride, before.data() + s * columns,
+                static_cast<std::size_t>(columns) * sizeof(float));
+  const DeltaOutput output{
+      static_cast<float*>(call.buffers.in_out("output", std::as_bytes(std::span(rows)), sizeof(float))),
+      stride};
+  backend_.delta(copy.problem(), output, call.context(backend_.workspace_bytes(copy.problem())));
+  call.verify();
+  const std::vector<float> after = call.buffers.read(output.data, static_cast<std::int64_t>(rows.size()));
+  DeltaResult result;
+  result.output.resize(before.size());
+  for (std::int64_t s = 0; s < n; ++s) {
+    std::memcpy(result.output.data() + s * columns, after.data() + s * stride,
+                static_cast<std::size_t>(columns) * sizeof(float));
+    const std::int64_t gap = s + 1 < n ? stride - columns : 0, first = s * stride + columns;
+    if (gap > 0 && std::memcmp(after.data() + first, rows.data() + first,
+                               static_cast<std::size_t>(gap) * sizeof(float)) != 0)
+      throw GuardViolation("backend " + std::string(backend_.name()) + ", delta, wrote between the rows " +
+                           std::to_string(s) + " and " + std::to_string(s + 1) + " of the output");
+  }
+  if (observer != nullptr) observer->saw(problem, before, result);
+  return result;
 }
 
 }  // namespace eplora

@@ -54,4 +54,9 @@ void ReferenceBackend::slice(const SliceProblem& problem, const BufferView& buff
   reference::slice(problem, buffers);
 }
 
+void ReferenceBackend::delta(const DeltaProblem& problem, const DeltaOutput& output,
+                             const ExecutionContext&) {
+  reference::delta(problem, output);
+}
+
 }  // namespace eplora

@@ -71,8 +71,14 @@ std::string_view to_string(Operation operation) {
       return "route";
     case Operation::slice:
       return "slice";
+    case Operation::delta:
+      return "delta";
   }
   return "?";
+}
+
+void Backend::delta(const DeltaProblem&, const DeltaOutput&, const ExecutionContext&) {
+  reject("backend " + std::string(name()), "delta", "this backend does not offer the operation");
 }
 
 std::string_view to_string(MemorySpace space) { return space == MemorySpace::host ? "host" : "cuda"; }

@@ -140,6 +140,8 @@ class ExternalBackend final : public Backend {
         return library_.route != nullptr;
       case Operation::slice:
         return library_.slice != nullptr;
+      case Operation::delta:
+        return false;
     }
     return false;
   }
