@@ -89,7 +89,8 @@ class JudgedCalls final : public Calls {
         what_(std::move(what)) {
     count = calls_->count;
     timed_as = calls_->timed_as;
-    note = calls_->note;
+    note =
+        "before every sample other inputs are brought into the same memory; every output is judged after it";
   }
   double sample() override {
     loaded_.refresh(

@@ -198,7 +198,7 @@ Grid all_timings(const Record& record, Suite suite) {
                   {"backend", false}, {"median us"},          {"p5 us"},
                   {"p95 us"},         {"launches"},           {"bytes"},
                   {"GB/s"},           {"of the copy's rate"}, {"to the floor"},
-                  {"to " + baseline}};
+                  {"to " + baseline}, {"timed as", false}};
   for (const ShapeRecord& shape : record.shapes) {
     if (shape.suite != suite) continue;
     const TimingRecord* const base = shape.timing(baseline);
@@ -213,7 +213,7 @@ Grid all_timings(const Record& record, Suite suite) {
            timing.launches == 0 ? "-" : fmt::format("{:.4g}", timing.launches),
            fmt::format("{}", shape.bytes), fmt::format("{:.1f}", rate), percent(rate / copy_rate),
            fmt::format("{:.2f}", time_us / record.floor_us(shape.bytes)),
-           base == nullptr ? "-" : fmt::format("{:.3f}", time_us / base->median_us())});
+           base == nullptr ? "-" : fmt::format("{:.3f}", time_us / base->median_us()), timing.timed_as});
     }
   }
   return grid;

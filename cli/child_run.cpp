@@ -31,7 +31,7 @@ constexpr double kShrinkCaseLimit = 1;  // seconds: a smaller case of a hang nee
 constexpr double kStartLimit = 60;      // until the first case: a library may have to wake a device
 constexpr int kLostReruns = 3;
 constexpr double kSlowStart = 0.25;  // seconds: a child that wakes a device takes longer until its first case
-constexpr int kSlowStartPatience = 3;  // times as long may then be spent on smaller cases
+constexpr int kSlowStartPatience = 2;  // times as long may then be spent on smaller cases
 constexpr int kDeviceLostExit = 74;    // after it wrote down why
 
 double seconds_since(Clock::time_point start) {

@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/apart.h"
 #include "cli/exit_code.h"
 #include "cli/formats/layout_file.h"
 #include "cli/json_output.h"
@@ -19,6 +20,7 @@ namespace eplora {
 namespace {
 
 constexpr std::int32_t kMostRanks = 8;
+constexpr double kLibraryLimit = 120;  // seconds without a step forward, where a library is compared
 
 bool is_uneven(const Layout& layout) {
   const auto& ranks = layout.placement.experts_of_rank();
@@ -54,10 +56,17 @@ std::vector<NamedLayout> layouts_for(const std::string& text, std::int32_t num_e
 }
 
 int run_compare(const CompareOptions& options, const Output& output) {
+  Apart apart;
+  const bool library = names_a_library(options.backends);
+  if (library) {
+    if (const auto code = apart.run(kLibraryLimit)) return *code;
+    apart.enter("compare");
+  }
   const Backends backends = chosen_backends(options.backends);
   nlohmann::ordered_json document = json_document("compare");
   document["seed"] = options.seed;
   Progress progress;
+  if (library) progress.listener = [&](const std::string& what) { apart.enter("compare, " + what); };
   CompareOutcome outcome;
   if (!options.adapter.empty()) {
     outcome = compare_adapter(options, backends, output, progress, document);
@@ -68,6 +77,7 @@ int run_compare(const CompareOptions& options, const Output& output) {
     outcome.rows += speed.rows;
   }
   progress.clear();
+  apart.leave();
   document["agreed"] = outcome.agreed && outcome.rows > 0;
   if (output.json) print_json(document);
   if (!output.json && options.backends.empty()) fmt::print("{}", describe_missing_backends());

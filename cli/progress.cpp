@@ -41,6 +41,7 @@ Progress::Progress() {
 }
 
 void Progress::say(const std::string& text) {
+  if (listener) listener(text);
   const auto now = std::chrono::steady_clock::now();
   if (!visible_ || (shown_ && now - last_ < std::chrono::milliseconds(100))) return;
   last_ = now;

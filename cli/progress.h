@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <string>
 
 namespace eplora {
@@ -16,6 +17,8 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   bool visible() const { return visible_; }
+  /// Is told everything that `say` is told, shown or not.
+  std::function<void(const std::string&)> listener;
   /// Shows `text`, at most ten times a second and cut to the terminal's width.
   void say(const std::string& text);
   /// Takes the line away; call it before anything else is printed.

@@ -17,6 +17,9 @@ for program in eplora eplora_property_tests eplora_gpu_tests; do
   if [[ ! -x $build/$program ]]; then echo "gpu_pack.sh: $build/$program is not there: build it first" >&2; exit 1; fi
   strip -o "$to/$program" "$build/$program"
 done
+for library in align_cuda faulty_cuda; do  # for stage external
+  cp "$build/external/lib$library.so" "$to/"
+done
 # Every library but those of the C and C++ compilers and of the driver: they belong to the machine.
 for program in "$to"/eplora*; do ldd "$program"; done |
   awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | sort -u |

@@ -22,8 +22,8 @@ GROUPS = {
     "properties": [f"properties-{backend}" for backend in BACKENDS],
     "sanitizers": SANITIZERS,
 }
-STAGES = ["gpu-tests", *GROUPS["properties"], *SANITIZERS, "bench"]
-LIMITS = {"gpu-tests": 480, "bench": 560, **{tool: 120 for tool in SANITIZERS}}  # seconds a stage, properties 400
+STAGES = ["gpu-tests", *GROUPS["properties"], *SANITIZERS, "external", "bench"]
+LIMITS = {"gpu-tests": 480, "bench": 560, "external": 240, **{tool: 120 for tool in SANITIZERS}}  # seconds a stage, properties 400
 OURS = "Sanitizer.*-Sanitizer.thrust"
 
 
@@ -124,6 +124,8 @@ class Run:
             self.sanitizer(name, record, log, limit)
         elif name == "bench":
             self.bench(record, log, limit)
+        elif name == "external":
+            self.external(record, log, limit, keep)
         else:
             self.properties(name.removeprefix("properties-"), record, log, limit, keep)
         if record["verdict"] != "passed" and log.exists():
@@ -214,6 +216,77 @@ class Run:
         elif None not in statuses:
             record["verdict"] = "failed"
 
+    def external(self, record, log, limit, keep):
+        """Shared libraries behind the C ABI: a right one, the same with four faults, Python functions where they can run."""
+        end, eplora, shown = time.monotonic() + limit, self.program("eplora"), "libalign_cuda.so"
+        right, faulty = self.program(shown), self.program("libfaulty_cuda.so")
+        failures = str(self.logs / "failures")
+        record.update(command="eplora check, compare, bench --backend libalign_cuda.so; eplora check --backend libfaulty_cuda.so",
+                      steps={})
+
+        def step(name, command, verdict, seconds, environment=None):
+            """`verdict(status, stdout)` -> '' where all is as expected, else what is not."""
+            start, out = time.monotonic(), self.logs / f"external-{name}.out"
+            out.unlink(missing_ok=True)
+            status = self.call(command, out, min(seconds, end - start), environment=environment)
+            text = out.read_text(errors="replace")
+            with open(log, "a", encoding="utf-8") as whole:
+                whole.write(text)
+            wrong = "cut off" if status is None else verdict(status, text.partition("\n")[2])
+            record["steps"][name] = {"verdict": "failed" if wrong else "passed", "wrong": wrong,
+                                     "seconds": round(time.monotonic() - start, 1)}
+            keep()
+
+        def agrees(status, _):
+            return "" if status == 0 else f"exit code {status}"
+
+        def finds(contract, mention):
+            def verdict(status, text):
+                if status != 1:
+                    return f"exit code {status}, not 1"
+                try:  # the library may have printed something before
+                    outcome = json.JSONDecoder().raw_decode(text[text.index("{"):])[0]["outcomes"][0]
+                    found = outcome["counterexample"]
+                except (ValueError, KeyError, IndexError) as error:
+                    return f"no counterexample in the report: {error!r}"
+                batch = found["case"]["case"]["batch"]
+                record["found"] = record.get("found", {})
+                record["found"][contract] = {key: found[key] for key in ("sentence", "summary", "failed", "reruns")}
+                if found["contract"] != contract or not re.search(mention, found["sentence"]):
+                    return f"reported as {found['contract']}: {found['sentence']}"
+                return "" if batch["T"] * batch["K"] <= 8 else f"not made small: {found['summary']}"
+            return verdict
+
+        check = [eplora, "check", "--json", "--save", failures, "--backend"]
+        step("check", [*check, right, "--cases", "2000"], agrees, 60)
+        step("bench", [eplora, "bench", "--backend", right, "--suite", "align", "--quick"], agrees, 30)
+        step("compare", [eplora, "compare", "--backend", right], agrees, 40)
+        equal, repeated = "Align.EqualsTheReference", "Align.EqualInputsGiveEqualBytes"
+        for fault, judge, contract, mention in [
+                ("overrun", equal, "guard", r"wrote past sorted_token_ids \((\d+) bytes\): the byte at offset \1 "),
+                ("random", repeated, "P14", ""),
+                ("fault", equal, "device fault", "cudaErrorIllegalAddress"),
+                ("hang", equal, "hang", "its process was killed")]:
+            step(fault, [*check, faulty, "--property", judge, "--time-limit", "3s"], finds(contract, mention), 50,
+                 {"EPLORA_FAULT": fault})
+        if Path("scripts/check_python.py").exists():
+            for kind in ("torch", "triton"):
+                example = Path(f"examples/external_backend/align_{kind}.py")
+                here = subprocess.run([sys.executable, "-c", f"import {kind}, torch; assert torch.cuda.is_available()"],
+                                      capture_output=True, check=False).returncode == 0
+                if example.exists() and here:
+                    step(kind, [sys.executable, "scripts/check_python.py", f"{example}:align", "--op", "align",
+                                "--eplora", eplora], agrees, 60)
+                else:
+                    record["steps"][kind] = {"verdict": "skipped", "seconds": 0.0, "wrong":
+                                             f"no {kind} with a GPU here" if example.exists() else f"no {example}"}
+        verdicts = [s["verdict"] for s in record["steps"].values()]
+        record["passed"] = verdicts.count("passed")
+        if "failed" not in verdicts:
+            record["verdict"] = "passed"
+        elif "cut off" not in [s["wrong"] for s in record["steps"].values()]:
+            record["verdict"] = "failed"
+
     def bench(self, record, log, limit):
         options, out = self.options, self.checks.path.with_name(result_name(self.checks.document) + ".json")
         command = ["eplora", "bench", *shlex.split(options.bench)]
@@ -245,6 +318,9 @@ def table(head, rows):
 def counts_of(stage):
     if "tests" in stage:
         return f"{stage.get('passed', 0)} of {len(stage['tests'])} tests, {stage.get('checks', 0)} guarded calls judged"
+    if "steps" in stage:
+        wrong = "; ".join(f"{name}: {s['wrong']}" for name, s in stage["steps"].items() if s["wrong"])
+        return f"{stage.get('passed', 0)} of {len(stage['steps'])} steps" + (f" ({wrong})" if wrong else "")
     if "properties" in stage:
         return (f"{stage['held']} properties held, {stage['skipped']} skipped by name, at least "
                 f"{stage['fewest_cases']} cases each, {stage['cases']} in all")
@@ -278,6 +354,12 @@ def markdown(document, bench):
         text += "\n## GPU tests\n\n" + table(
             ["test", "verdict", "guarded calls or replays", "seconds"],
             [[name, t["verdict"], t["checks"], t["seconds"]] for name, t in tests.items()])
+    external = stages.get("external", {})
+    if external.get("steps"):
+        text += "\n## Shared libraries behind the C ABI\n\n" + table(
+            ["step", "verdict", "seconds"], [[name, s["verdict"], s["seconds"]] for name, s in external["steps"].items()])
+        for contract, found in external.get("found", {}).items():
+            text += f"\n`{contract}`: {found['sentence']} Smallest case: {found['summary'].splitlines()[0]}\n"
     if bench:
         text += "\n## Benchmark\n\n" + bench
     return text
