@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Everything that must hold before a change lands: format, lint, build, unit and property tests, mutants, golden fixtures,
-# the same suite under address and undefined-behaviour sanitizers, the other Thrust, and the documents. Prints seconds per
-# stage; goes on after a failed stage and exits 1 at the end. Works with no GPU and no CUDA toolkit.
-# usage: scripts/test.sh [--cases N] [--quick]     --cases: property cases (2000); --quick: no sanitizers, no lint
+# Everything that must hold before a change lands: format, lint, build, unit and property tests, mutants of both orders, golden
+# fixtures, the same suite under address and undefined-behaviour sanitizers, the other Thrust, and the documents. Prints
+# seconds per stage; goes on after a failed stage and exits 1 at the end. Works with no GPU and no CUDA toolkit.
+# usage: scripts/test.sh [--cases N] [--quick]     --cases: property cases (2000); --quick: no sanitizers, no lint, no second order
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -41,6 +41,7 @@ build() { cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs" "${@:2}"
 lint() { git ls-files 'reference/*.cpp' 'optimized/*.cpp' 'cli/*.cpp' 'benchmarks/*.cpp' | grep -v '^optimized/thrust/' |
          xargs -P "$jobs" -n 4 clang-tidy -p build --quiet --extra-arg=-Wno-unknown-warning-option; }
 unit_tests() { "$1"/eplora_unit_tests --gtest_brief=1; }
+second_order() { cmake --build build -j "$jobs" --target eplora_second_order && ./build/eplora_second_order; }
 property_tests() { "$1"/eplora_property_tests --gtest_brief=1 --cases "$2"; }
 # What a reader without a GPU can check of the recorded timings: hashes of sampled inputs and outputs, by the reference.
 bench_files() {
@@ -74,8 +75,9 @@ if stage build build release; then
   if ((quick)); then skip lint "--quick"; elif llvm14; then stage lint lint; else skip lint "$other_llvm"; fi
 fi
 if ((quick)); then
-  skip sanitizers "--quick"; skip no-cuda "--quick"
+  skip second-order "--quick"; skip sanitizers "--quick"; skip no-cuda "--quick"
 else
+  stage second-order second_order
   if stage build-sanitized build asan --target eplora_unit_tests eplora_property_tests; then
     stage asan-unit unit_tests build-asan
     stage asan-property property_tests build-asan 200

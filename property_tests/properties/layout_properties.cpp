@@ -18,7 +18,16 @@ Verdict cover(const LayoutCase& c, Backend& backend) {
 }
 
 Verdict places(const LayoutCase& c, Backend& backend) {
-  return contract::p9_places(c.layout, backend.layout(c.layout));
+  const Layout layout = backend.layout(c.layout);
+  for (const Axis& axis : c.layout.axes) {
+    const std::int32_t size = layout.mesh.size_of(axis.name);
+    if (size != axis.size)
+      return contract::Violation{"P9",
+                                 "the axis " + axis.name + " has size " + std::to_string(size) +
+                                     ", expected " + std::to_string(axis.size),
+                                 -1, std::to_string(axis.size), std::to_string(size)};
+  }
+  return contract::p9_places(c.layout, layout);
 }
 
 /// Every sharded dimension, every single axis, all axes together, and none.
