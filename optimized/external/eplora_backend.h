@@ -11,9 +11,9 @@
  *
  * Versions. Every struct opens with `abi_version` and `struct_size`; who reads one checks both. Within
  * version 1 only the outermost structs (descriptor, problems, outputs, context) may grow, at their ends; a
- * reader ignores what lies behind the fields it knows. Version 1 has dispatch, remap, align, route and slice.
- * It has no delta (applying the adapters to activations): this program has no backend operation for it to be
- * compared with yet; a later version adds it as one more nullable function.
+ * reader ignores what lies behind the fields it knows. Version 1 has dispatch, remap, align, route, slice
+ * and, at the descriptor's end, delta. A descriptor that ends before delta (an older struct_size) is accepted
+ * and offers no delta.
  *
  * Memory. "Device memory" below is the memory space that the descriptor names: host memory, or memory of the
  * current CUDA device. Structs themselves, arrays of structs and the arrays said to be "host" are always host
@@ -302,6 +302,71 @@ typedef struct eplora_slice_problem {
   int64_t slot;          /* in [0, L) */
 } eplora_slice_problem;
 
+enum { EPLORA_PROJECTION_GATE_UP = 0, EPLORA_PROJECTION_DOWN = 1 };
+
+/* Blocks as align left them. An entry >= n is filler: no token's, never an index. A block with a negative
+ * label is no adapter's. What lies behind num_tokens_post_padded may be anything. */
+typedef struct eplora_blocks {
+  uint32_t abi_version;
+  uint32_t struct_size;
+  const int32_t* sorted_token_ids;       /* device memory, [capacity] */
+  int64_t capacity;                      /* a multiple of B */
+  const int32_t* expert_ids;             /* device memory, [num_blocks] */
+  int64_t num_blocks;                    /* capacity / B */
+  const int32_t* num_tokens_post_padded; /* device memory, [1]: length of the used prefix */
+} eplora_blocks;
+
+/* Add the adapters' part of one projection of one layer to what stands in the output (contract, section 7),
+ * for every slot s of token t = s / K whose mask is not 0 and which stands in a used block with label v = e +
+ * l*E >= 0:
+ *   gate_up: out[s, row(h, q)] += scale[l] * sum_j B[l, e, row(h, q), j] * (sum_d A[l, e, h, j, d] * x[t, d])
+ *   down:    out[s, d] += topk_weights[s] * scale[l] * sum_j B[l, e, d, j] * (sum_q A[l, e, j, q] * a[s, q])
+ * row(h, q) = h*i + q stacked, c*q + h interleaved. Where shared_outer, gate_up A and down B have one expert
+ * for all e (E_a = 1). Every other row of the output keeps its bits; of inputs, weights, scales and router
+ * weights that no such slot needs any may be NaN. Sums in float32 or better: the error of an element is at
+ * most u*|ref| + 4*(width + R + 8)*u*S, with u = 2^-24, width = H or i, S the same sums of absolute values.
+ */
+typedef struct eplora_delta_problem {
+  uint32_t abi_version;
+  uint32_t struct_size;
+  int32_t projection;        /* EPLORA_PROJECTION_* */
+  int32_t gated;             /* 0 or 1: c = 2 or 1 */
+  int32_t gate_up_form;      /* EPLORA_GATE_UP_*, of gate_up B and of the output's columns */
+  int32_t shared_outer;      /* 0 or 1 */
+  int32_t dtype;             /* EPLORA_DTYPE_*, of A and B */
+  int32_t input_dtype;       /* EPLORA_DTYPE_*, of the input */
+  const void* A;             /* device memory; gate_up [L, E_a, c, R, H], down [L, E, R, i], contiguous */
+  const void* B;             /* device memory; gate_up [L, E, c*i, R], down [L, E_a, H, R], contiguous */
+  const float* scale;        /* device memory, [L] */
+  int64_t max_loras;         /* L >= 0 */
+  int64_t max_lora_rank;     /* R >= 1 */
+  int64_t hidden;            /* H */
+  int64_t intermediate;      /* i of this rank */
+  int64_t num_local_experts; /* E of this rank, may be 0; E_a = E, or 1 if shared_outer */
+  int64_t num_tokens;        /* T */
+  int64_t top_k;             /* K */
+  int64_t block_size;        /* B, of both routings */
+  eplora_blocks per_expert;  /* labels e + l*E */
+  eplora_blocks shared; /* labels l: the same slots for the tensor with E_a = 1; zeros unless shared_outer */
+  const uint8_t* token_lora_mask; /* device memory, [token_lora_mask_size] */
+  int64_t token_lora_mask_size;   /* T */
+  const float* topk_weights;      /* device memory, [topk_weights_size] */
+  int64_t topk_weights_size;      /* n; gate_up: 0 */
+  const void* input;              /* device memory: gate_up x [T, H], down a [n, i] */
+  int64_t input_rows, input_cols;
+  int64_t input_row_stride; /* elements, >= input_cols; gaps must not be read */
+} eplora_delta_problem;
+
+typedef struct eplora_delta_output {
+  uint32_t abi_version;
+  uint32_t struct_size;
+  float*
+      data; /* device memory, [rows, cols], holds what is added to; gaps between rows must not be written */
+  int64_t rows;       /* n */
+  int64_t cols;       /* gate_up c*i, down H */
+  int64_t row_stride; /* elements, >= cols */
+} eplora_delta_output;
+
 /* What the library is. Lives as long as the library. */
 typedef struct eplora_backend {
   uint32_t abi_version;    /* EPLORA_ABI_VERSION */
@@ -329,6 +394,10 @@ typedef struct eplora_backend {
   int64_t (*align_workspace)(const eplora_align_problem*);
   int64_t (*route_workspace)(const eplora_route_problem*);
   int64_t (*slice_workspace)(const eplora_slice_problem*);
+
+  /* Last, since they came last: read only where struct_size covers both. Null = not offered; none. */
+  int32_t (*delta)(const eplora_delta_problem*, const eplora_delta_output*, const eplora_context*);
+  int64_t (*delta_workspace)(const eplora_delta_problem*);
 } eplora_backend;
 
 #if defined(_WIN32)

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 
 #include <array>
+#include <cstddef>
 #include <filesystem>
 #include <string>
 
@@ -42,6 +43,11 @@ const eplora_backend* descriptor_of(const std::string& path) {
   return descriptor;
 }
 
+/// Version 1 without delta: what libraries of the first headers have.
+constexpr std::size_t kBeforeDelta = offsetof(eplora_backend, delta);
+
+bool has_delta(const eplora_backend& library) { return library.struct_size >= sizeof(eplora_backend); }
+
 template <class Struct>
 void require_version(const std::string& what, const Struct& value) {
   if (value.abi_version != EPLORA_ABI_VERSION)
@@ -51,9 +57,9 @@ void require_version(const std::string& what, const Struct& value) {
 
 void require_known(const std::string& who, const eplora_backend& descriptor) {
   require_version(who + ": descriptor", descriptor);
-  if (descriptor.struct_size < sizeof(eplora_backend))
+  if (descriptor.struct_size < kBeforeDelta)
     reject(who + ": descriptor.struct_size", std::to_string(descriptor.struct_size),
-           "version 1 has at least " + std::to_string(sizeof(eplora_backend)) + " bytes");
+           "version 1 has at least " + std::to_string(kBeforeDelta) + " bytes");
   require_version(who + ": form", descriptor.form);
   if (descriptor.form.struct_size != sizeof(eplora_form))
     reject(who + ": form.struct_size", std::to_string(descriptor.form.struct_size),
@@ -63,8 +69,10 @@ void require_known(const std::string& who, const eplora_backend& descriptor) {
   require_in_range(who + ": descriptor.memory_space", descriptor.memory_space, EPLORA_MEMORY_HOST,
                    EPLORA_MEMORY_CUDA);
   if (descriptor.dispatch == nullptr && descriptor.remap == nullptr && descriptor.align == nullptr &&
-      descriptor.route == nullptr && descriptor.slice == nullptr)
-    reject(who, "without operations", "it must offer at least one of dispatch, remap, align, route, slice");
+      descriptor.route == nullptr && descriptor.slice == nullptr &&
+      !(has_delta(descriptor) && descriptor.delta != nullptr))
+    reject(who, "without operations",
+           "it must offer at least one of dispatch, remap, align, route, slice, delta");
 }
 
 void require_memory(const std::string& who, const eplora_backend& descriptor) {
@@ -141,7 +149,7 @@ class ExternalBackend final : public Backend {
       case Operation::slice:
         return library_.slice != nullptr;
       case Operation::delta:
-        return false;
+        return has_delta(library_) && library_.delta != nullptr;
     }
     return false;
   }
@@ -162,6 +170,9 @@ class ExternalBackend final : public Backend {
   }
   std::size_t workspace_bytes(const RouteProblem& problem) const override {
     return workspace_of(library_.route_workspace, Operation::route, problem);
+  }
+  std::size_t workspace_bytes(const DeltaProblem& problem) const override {
+    return has_delta(library_) ? workspace_of(library_.delta_workspace, Operation::delta, problem) : 0;
   }
   std::size_t workspace_bytes(const SliceProblem& problem) const override {
     if (library_.slice_workspace == nullptr) return 0;
@@ -224,6 +235,17 @@ class ExternalBackend final : public Backend {
     to.token_lora_mask_size = problem.topk_ids.rows;
     Call call(context);
     call.require_ok(who_, Operation::route, library_.route(&abi, &to, call.context()));
+  }
+
+  void delta(const DeltaProblem& problem, const DeltaOutput& output,
+             const ExecutionContext& context) override {
+    require_offered(Operation::delta);
+    validate(problem);
+    validate_outputs(problem, output);
+    const eplora_delta_problem abi = external::translate(problem);
+    const eplora_delta_output to = external::translate(problem, output);
+    Call call(context);
+    call.require_ok(who_, Operation::delta, library_.delta(&abi, &to, call.context()));
   }
 
   void slice(const SliceProblem& problem, const BufferView& buffers,

@@ -15,6 +15,7 @@ static_assert(EPLORA_NUM_TOKENS_POINTER == static_cast<int>(NumTokens::Kind::poi
 static_assert(EPLORA_DTYPE_F16 == static_cast<int>(DType::f16));
 static_assert(EPLORA_DTYPE_BF16 == static_cast<int>(DType::bf16));
 static_assert(EPLORA_GATE_UP_INTERLEAVED == static_cast<int>(GateUpForm::interleaved));
+static_assert(EPLORA_PROJECTION_DOWN == static_cast<int>(Projection::down));
 static_assert(EPLORA_ORDER_NONDETERMINISTIC == static_cast<int>(contract::Order::nondeterministic));
 static_assert(EPLORA_SENTINEL_PER_FOREIGN_EXPERT ==
               static_cast<int>(contract::SentinelPlace::per_foreign_expert));
@@ -68,6 +69,16 @@ eplora_adapter_layer translate(std::int32_t layer_id, const AdapterLayer& layer)
   result.down_B = translate(layer.down.B);
   result.gate_up_scale = layer.gate_up_scale;
   result.down_scale = layer.down_scale;
+  return result;
+}
+
+eplora_blocks translate(const DeltaBlocks& blocks, std::int64_t block_size) {
+  auto result = versioned<eplora_blocks>();
+  result.sorted_token_ids = blocks.sorted_token_ids;
+  result.capacity = blocks.capacity;
+  result.expert_ids = blocks.expert_ids;
+  result.num_blocks = blocks.capacity / block_size;
+  result.num_tokens_post_padded = blocks.num_tokens_post_padded;
   return result;
 }
 
@@ -133,6 +144,49 @@ eplora_route_problem translate(const RouteProblem& problem) {
   result.shared_outer = problem.shared_outer ? 1 : 0;
   result.no_adapter = static_cast<std::int32_t>(problem.no_adapter);
   result.sentinels = static_cast<std::int32_t>(problem.sentinels);
+  return result;
+}
+
+eplora_delta_problem translate(const DeltaProblem& problem) {
+  auto result = versioned<eplora_delta_problem>();
+  result.projection = static_cast<std::int32_t>(problem.projection);
+  result.gated = problem.gated ? 1 : 0;
+  result.gate_up_form = static_cast<std::int32_t>(problem.form);
+  result.shared_outer = problem.shared_outer ? 1 : 0;
+  result.dtype = static_cast<std::int32_t>(problem.dtype);
+  result.input_dtype = static_cast<std::int32_t>(problem.input.dtype);
+  result.A = problem.A;
+  result.B = problem.B;
+  result.scale = problem.scale;
+  result.max_loras = problem.max_loras;
+  result.max_lora_rank = problem.max_lora_rank;
+  result.hidden = problem.hidden;
+  result.intermediate = problem.intermediate;
+  result.num_local_experts = problem.num_local_experts;
+  result.num_tokens = problem.num_tokens;
+  result.top_k = problem.top_k;
+  result.block_size = problem.block_size;
+  result.per_expert = translate(problem.per_expert, problem.block_size);
+  result.shared = translate(problem.shared_outer ? problem.shared : DeltaBlocks{}, problem.block_size);
+  result.token_lora_mask = problem.token_lora_mask.data();
+  result.token_lora_mask_size = static_cast<std::int64_t>(problem.token_lora_mask.size());
+  if (problem.projection == Projection::down) {
+    result.topk_weights = problem.topk_weights.data();
+    result.topk_weights_size = static_cast<std::int64_t>(problem.topk_weights.size());
+  }
+  result.input = problem.input.data;
+  result.input_rows = problem.input.rows;
+  result.input_cols = problem.input.cols;
+  result.input_row_stride = problem.input.row_stride;
+  return result;
+}
+
+eplora_delta_output translate(const DeltaProblem& problem, const DeltaOutput& output) {
+  auto result = versioned<eplora_delta_output>();
+  result.data = output.data;
+  result.rows = problem.slots();
+  result.cols = problem.output_columns();
+  result.row_stride = output.row_stride;
   return result;
 }
 

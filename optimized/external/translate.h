@@ -24,6 +24,9 @@ eplora_remap_problem translate(const RemapProblem& problem);
 eplora_align_problem translate(const AlignProblem& problem);
 eplora_route_problem translate(const RouteProblem& problem);
 
+eplora_delta_problem translate(const DeltaProblem& problem);
+eplora_delta_output translate(const DeltaProblem& problem, const DeltaOutput& output);
+
 eplora_align_output translate(const AlignOutput& output, std::int64_t capacity, std::int64_t block_size);
 
 /// The ABI's slice problem and the arrays it points to.

@@ -140,6 +140,40 @@ std::int32_t slice(const eplora_slice_problem* from, const eplora_context*) {
   return status_of([&](Backend& reference) { reference.slice(problem, view, {}); });
 }
 
+DeltaBlocks blocks_of(const eplora_blocks& blocks) {
+  return {blocks.sorted_token_ids, blocks.capacity, blocks.expert_ids, blocks.num_tokens_post_padded};
+}
+
+std::int32_t delta(const eplora_delta_problem* from, const eplora_delta_output* output,
+                   const eplora_context*) {
+  DeltaProblem problem;
+  problem.projection = static_cast<Projection>(from->projection);
+  problem.A = from->A;
+  problem.B = from->B;
+  problem.dtype = static_cast<DType>(from->dtype);
+  problem.scale = from->scale;
+  problem.max_loras = static_cast<std::int32_t>(from->max_loras);
+  problem.max_lora_rank = from->max_lora_rank;
+  problem.hidden = from->hidden;
+  problem.intermediate = from->intermediate;
+  problem.num_local_experts = static_cast<std::int32_t>(from->num_local_experts);
+  problem.gated = from->gated == 1;
+  problem.shared_outer = from->shared_outer == 1;
+  problem.form = static_cast<GateUpForm>(from->gate_up_form);
+  problem.num_tokens = from->num_tokens;
+  problem.top_k = from->top_k;
+  problem.block_size = static_cast<std::int32_t>(from->block_size);
+  problem.per_expert = blocks_of(from->per_expert);
+  problem.shared = blocks_of(from->shared);
+  problem.token_lora_mask = {from->token_lora_mask, static_cast<std::size_t>(from->token_lora_mask_size)};
+  problem.topk_weights = {from->topk_weights, static_cast<std::size_t>(from->topk_weights_size)};
+  problem.input = {from->input, static_cast<DType>(from->input_dtype), from->input_rows, from->input_cols,
+                   from->input_row_stride};
+  return status_of([&](Backend& reference) {
+    reference.delta(problem, {output->data, output->row_stride}, {});
+  });
+}
+
 eplora_backend relay() {
   eplora_backend library{};
   library.abi_version = EPLORA_ABI_VERSION;
@@ -153,6 +187,7 @@ eplora_backend relay() {
   library.align = align;
   library.route = route;
   library.slice = slice;
+  library.delta = delta;
   return library;
 }
 
