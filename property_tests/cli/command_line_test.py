@@ -640,6 +640,48 @@ class SharedLibraries(Case):
         done = run(*QUICK_COMPARE, "--backend", self.library("align"))
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
+    def test_compare_says_that_a_library_crashed(self):
+        done = run(*QUICK_COMPARE, "--backend", self.library("crashing"))
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertIn("CRASH: compare, ", done.stderr)
+        self.assertIn("signal 11", done.stderr)
+
+    def test_an_overrun_is_named_with_buffer_and_offset(self):
+        code, outcomes = self.outcomes("overrunning", "--property", "Remap.EqualsTheReference")
+        self.assertEqual(code, 1)
+        found = outcomes["Remap.EqualsTheReference"]["counterexample"]
+        self.assertEqual(found["contract"], "guard")
+        self.assertRegex(found["sentence"], r"wrote past virtual_ids \((\d+) bytes\): the byte at offset \1 is 0x07")
+
+    def bench(self, name, *words):
+        return run("bench", "--quick", "--shape", "1x8*,64x8*", "--backend", self.library(name), *words)
+
+    def test_bench_times_a_library_with_every_output_judged(self):
+        done = self.bench("align", "--suite", "remap,align", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        timings = [t for shape in json.loads(done.stdout)["shapes"] for t in shape["timings"]]
+        self.assertGreater(len(timings), 3)
+        for timing in timings:
+            self.assertEqual(timing["timed_as"], "host calls")
+            self.assertIn("other inputs", timing["note"])
+        self.assertIn("host calls", self.bench("align", "--suite", "align").stdout)
+
+    def test_bench_says_what_a_library_does_not_offer(self):
+        done = self.bench("align", "--suite", "route")
+        self.assertEqual(done.returncode, 3, done.stdout)
+        self.assertIn("the library does not offer route", done.stderr)
+
+    def test_bench_gives_no_time_for_wrong_outputs(self):
+        done = self.bench("wrong_align", "--suite", "align")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("DIFFERENT", done.stderr)
+
+    def test_bench_outlives_a_library_that_does_not(self):
+        for name, word in (("crashing", "CRASH"), ("aborting", "CRASH"), ("exiting", "EXIT"), ("failing", "FAILED")):
+            done = self.bench(name, "--suite", "remap")
+            self.assertEqual((done.returncode, done.stdout), (1, ""), name)
+            self.assertIn(f"{word}: {self.library(name)}, remap 1x8", done.stderr)
+
 
 class Terminal(Case):
     CHECK = ["check", "--cases", "5", "--property", "Remap"]

@@ -315,5 +315,15 @@ TEST(BenchRun, RefusesWhatDoesNotExist) {
   EXPECT_NE(refusal([] { pattern_of("zipff"); }), "");
 }
 
+TEST(Bench, ATimeThatNoMachineReachesIsBelowTheLeastPossible) {
+  Record record;
+  record.memory = "cuda";
+  record.floors = {{"empty kernel", false, 0, {0.8}}, {"copy", true, 2'000'000'000, {1000}}};  // 2000 GB/s
+  const std::int64_t gb = 1'000'000'000;
+  EXPECT_DOUBLE_EQ(least_possible_us(record, gb, 8 * gb), 400);  // 2500 GB/s: 1.25 times the copy
+  EXPECT_DOUBLE_EQ(least_possible_us(record, 1000, 8000), 0.8);  // never less than an empty launch
+  EXPECT_DOUBLE_EQ(least_possible_us(record, 100'000'000, 100'000'000), 5);  // may stand in a cache
+}
+
 }  // namespace
 }  // namespace eplora::bench
