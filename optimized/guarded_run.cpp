@@ -187,7 +187,7 @@ class DeltaCopy {
     problem_.A = tiles(buffers, "A", host.A, host.A_tiles(), host.A_tile_elements(), host.A_blocks(), weight);
     problem_.B = tiles(buffers, "B", host.B, host.B_tiles(), host.B_tile_elements(), host.B_blocks(), weight);
     problem_.scale = floats(buffers, "scale", {host.scale, adapters.size()}, adapters);
-    if (host.projection == Projection::down)
+    if (host.projection == DeltaProjection::down)
       problem_.topk_weights = {floats(buffers, "topk_weights", host.topk_weights, slots), slots.size()};
     problem_.token_lora_mask = {buffers.input<std::uint8_t>("token_lora_mask", host.token_lora_mask),
                                 host.token_lora_mask.size()};
@@ -267,7 +267,7 @@ class DeltaCopy {
                       stride = static_cast<std::size_t>(host.row_stride) * size;
     std::vector<std::byte> copy =
         nans(host.rows == 0 ? 0 : (host.rows - 1) * host.row_stride + host.cols, size);
-    const std::int64_t slots_per_row = host_.projection == Projection::gate_up ? host_.top_k : 1;
+    const std::int64_t slots_per_row = host_.projection == DeltaProjection::gate_up ? host_.top_k : 1;
     for (std::size_t s = 0; s < slots.size(); ++s) {
       const std::size_t row = s / static_cast<std::size_t>(slots_per_row);
       if (slots[s])

@@ -15,7 +15,7 @@ static_assert(EPLORA_NUM_TOKENS_POINTER == static_cast<int>(NumTokens::Kind::poi
 static_assert(EPLORA_DTYPE_F16 == static_cast<int>(DType::f16));
 static_assert(EPLORA_DTYPE_BF16 == static_cast<int>(DType::bf16));
 static_assert(EPLORA_GATE_UP_INTERLEAVED == static_cast<int>(GateUpForm::interleaved));
-static_assert(EPLORA_PROJECTION_DOWN == static_cast<int>(Projection::down));
+static_assert(EPLORA_PROJECTION_DOWN == static_cast<int>(DeltaProjection::down));
 static_assert(EPLORA_ORDER_NONDETERMINISTIC == static_cast<int>(contract::Order::nondeterministic));
 static_assert(EPLORA_SENTINEL_PER_FOREIGN_EXPERT ==
               static_cast<int>(contract::SentinelPlace::per_foreign_expert));
@@ -170,7 +170,7 @@ eplora_delta_problem translate(const DeltaProblem& problem) {
   result.shared = translate(problem.shared_outer ? problem.shared : DeltaBlocks{}, problem.block_size);
   result.token_lora_mask = problem.token_lora_mask.data();
   result.token_lora_mask_size = static_cast<std::int64_t>(problem.token_lora_mask.size());
-  if (problem.projection == Projection::down) {
+  if (problem.projection == DeltaProjection::down) {
     result.topk_weights = problem.topk_weights.data();
     result.topk_weights_size = static_cast<std::int64_t>(problem.topk_weights.size());
   }

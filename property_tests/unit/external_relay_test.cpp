@@ -147,7 +147,7 @@ DeltaBlocks blocks_of(const eplora_blocks& blocks) {
 std::int32_t delta(const eplora_delta_problem* from, const eplora_delta_output* output,
                    const eplora_context*) {
   DeltaProblem problem;
-  problem.projection = static_cast<Projection>(from->projection);
+  problem.projection = static_cast<DeltaProjection>(from->projection);
   problem.A = from->A;
   problem.B = from->B;
   problem.dtype = static_cast<DType>(from->dtype);

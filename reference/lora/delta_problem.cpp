@@ -30,8 +30,8 @@ void require_equal(std::string_view argument, std::int64_t value, std::int64_t e
 
 }  // namespace
 
-std::string_view to_string(Projection projection) {
-  return projection == Projection::gate_up ? "gate_up" : "down";
+std::string_view to_string(DeltaProjection projection) {
+  return projection == DeltaProjection::gate_up ? "gate_up" : "down";
 }
 
 std::int64_t DeltaProblem::A_tiles() const {
@@ -41,7 +41,8 @@ std::int64_t DeltaProblem::B_tiles() const {
   return max_loras * (A_is_outer() ? num_local_experts : outer_experts());
 }
 std::int64_t DeltaProblem::A_tile_elements() const {
-  return projection == Projection::gate_up ? halves() * max_lora_rank * hidden : max_lora_rank * intermediate;
+  return projection == DeltaProjection::gate_up ? halves() * max_lora_rank * hidden
+                                                : max_lora_rank * intermediate;
 }
 std::int64_t DeltaProblem::B_tile_elements() const { return output_columns() * max_lora_rank; }
 
@@ -71,13 +72,13 @@ void validate(const DeltaProblem& problem) {
   require_equal("token_lora_mask elements", static_cast<std::int64_t>(problem.token_lora_mask.size()),
                 problem.num_tokens, "T");
   require_pointer("token_lora_mask", problem.token_lora_mask.data(), problem.num_tokens);
-  if (problem.projection == Projection::down) {
+  if (problem.projection == DeltaProjection::down) {
     require_equal("topk_weights elements", static_cast<std::int64_t>(problem.topk_weights.size()),
                   problem.slots(), "n");
     require_pointer("topk_weights", problem.topk_weights.data(), problem.slots());
   }
   const ActivationMatrix& input = problem.input;
-  const bool gate_up = problem.projection == Projection::gate_up;
+  const bool gate_up = problem.projection == DeltaProjection::gate_up;
   require_in_range("input dtype", static_cast<int>(input.dtype), 0, static_cast<int>(DType::bf16));
   require_equal("input rows", input.rows, problem.input_rows(), gate_up ? "T" : "n");
   require_equal("input columns", input.cols, problem.input_columns(), gate_up ? "H" : "i");
@@ -109,7 +110,7 @@ RouteResult read(const std::string& name, const DeltaBlocks& blocks, const Delta
 
 /// One layer that has this module alone.
 LoraBuffers buffers_of(const DeltaProblem& problem) {
-  const bool gate_up = problem.projection == Projection::gate_up;
+  const bool gate_up = problem.projection == DeltaProjection::gate_up;
   BufferShape shape;
   shape.layers = {BufferLayer{0, gate_up, !gate_up}};
   shape.max_loras = problem.max_loras;
@@ -151,7 +152,7 @@ void delta(const DeltaProblem& problem, const DeltaOutput& output) {
   for (std::int64_t s = 0; s < n; ++s)
     std::memcpy(&sums(s, 0), output.data + s * output.row_stride,
                 static_cast<std::size_t>(columns) * sizeof(float));
-  if (problem.projection == Projection::gate_up)
+  if (problem.projection == DeltaProjection::gate_up)
     add_gate_up_delta<float>(buffers, 0, routing, input, sums);
   else
     add_down_delta<float>(buffers, 0, routing, problem.topk_weights, input, sums);

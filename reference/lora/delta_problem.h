@@ -15,8 +15,8 @@
 
 namespace eplora {
 
-enum class Projection : std::uint8_t { gate_up, down };
-std::string_view to_string(Projection projection);
+enum class DeltaProjection : std::uint8_t { gate_up, down };
+std::string_view to_string(DeltaProjection projection);
 
 /// Blocks as align left them (contract, section 5). Entries >= n are filler, blocks with a negative label are
 /// no adapter's, and nothing behind `num_tokens_post_padded` is read.
@@ -36,7 +36,7 @@ struct ActivationMatrix {
 };
 
 struct DeltaProblem {
-  Projection projection = Projection::gate_up;
+  DeltaProjection projection = DeltaProjection::gate_up;
   /// The buffers of one layer, row-major and contiguous: gate_up `A [L, E_a, c, R, H]`, `B [L, E, c*i, R]` in
   /// `form`; down `A [L, E, R, i]`, `B [L, E_a, H, R]`. E_a is E, or 1 when shared-outer.
   const void *A = nullptr, *B = nullptr;
@@ -60,12 +60,14 @@ struct DeltaProblem {
   std::int64_t halves() const { return gated ? 2 : 1; }
   std::int64_t outer_experts() const { return shared_outer ? 1 : num_local_experts; }
   /// Whether A (else B) is the tensor that shared-outer adapters hold once.
-  bool A_is_outer() const { return projection == Projection::gate_up; }
+  bool A_is_outer() const { return projection == DeltaProjection::gate_up; }
   std::int64_t output_columns() const {
-    return projection == Projection::gate_up ? halves() * intermediate : hidden;
+    return projection == DeltaProjection::gate_up ? halves() * intermediate : hidden;
   }
-  std::int64_t input_rows() const { return projection == Projection::gate_up ? num_tokens : slots(); }
-  std::int64_t input_columns() const { return projection == Projection::gate_up ? hidden : intermediate; }
+  std::int64_t input_rows() const { return projection == DeltaProjection::gate_up ? num_tokens : slots(); }
+  std::int64_t input_columns() const {
+    return projection == DeltaProjection::gate_up ? hidden : intermediate;
+  }
   /// Tiles of A or B: `L * experts` of them, label v of the routing that the tensor follows is tile v.
   std::int64_t A_tiles() const;
   std::int64_t B_tiles() const;
