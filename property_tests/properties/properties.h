@@ -15,6 +15,7 @@ std::vector<PropertyDefinition> align_properties();
 std::vector<PropertyDefinition> route_properties();
 std::vector<PropertyDefinition> layout_properties();
 std::vector<PropertyDefinition> slice_properties();
+std::vector<PropertyDefinition> delta_properties();
 std::vector<PropertyDefinition> layer_properties();
 
 }  // namespace eplora::suite

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "cli/formats/atomic_file.h"
+#include "property_tests/generators/delta_cases.h"
 #include "property_tests/generators/layer_cases.h"
 #include "property_tests/generators/routing_cases.h"
 #include "property_tests/generators/slice_cases.h"
@@ -29,6 +30,7 @@ template nlohmann::json CaseOf<AlignCase>::json() const;
 template nlohmann::json CaseOf<RouteCase>::json() const;
 template nlohmann::json CaseOf<LayoutCase>::json() const;
 template nlohmann::json CaseOf<SliceCase>::json() const;
+template nlohmann::json CaseOf<DeltaCase>::json() const;
 template nlohmann::json CaseOf<LayerCase>::json() const;
 
 namespace {
@@ -118,8 +120,9 @@ CasePtr case_from_json(std::string_view kind, const nlohmann::json& json) {
   if (kind == RouteCase::kKind) return read<RouteCase>(json);
   if (kind == LayoutCase::kKind) return read<LayoutCase>(json);
   if (kind == SliceCase::kKind) return read<SliceCase>(json);
+  if (kind == DeltaCase::kKind) return read<DeltaCase>(json);
   if (kind == LayerCase::kKind) return read<LayerCase>(json);
-  reject("case kind", kind, "dispatch, remap, align, route, layout, slice or layer");
+  reject("case kind", kind, "dispatch, remap, align, route, layout, slice, delta or layer");
 }
 
 std::string case_file_text(const PropertyDefinition& property, const Case& c, std::string_view backend,

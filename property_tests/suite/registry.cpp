@@ -29,7 +29,7 @@ const std::vector<PropertyDefinition>& all_properties() {
   static const std::vector<PropertyDefinition> kAll = [] {
     std::vector<PropertyDefinition> all;
     for (const auto& make : {dispatch_properties, remap_properties, align_properties, route_properties,
-                             layout_properties, slice_properties, layer_properties})
+                             layout_properties, slice_properties, delta_properties, layer_properties})
       for (PropertyDefinition& p : make()) all.push_back(std::move(p));
     return all;
   }();
@@ -54,8 +54,9 @@ std::vector<PropertyInfo> find_properties(std::string_view text) {
   }
   if (!exact.empty()) return exact;
   if (starting.empty())
-    reject("property", text,
-           "a property's name, its start, or one of dispatch, remap, align, route, layout, slice, layer");
+    reject(
+        "property", text,
+        "a property's name, its start, or one of dispatch, remap, align, route, layout, slice, delta, layer");
   return starting;
 }
 

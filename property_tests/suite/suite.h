@@ -20,7 +20,7 @@ namespace eplora::suite {
 
 /// One law, for all cases of its generator.
 struct PropertyInfo {
-  std::string operation;  ///< "dispatch", "remap", "align", "route", "layout", "slice", "layer"
+  std::string operation;  ///< "dispatch", "remap", "align", "route", "layout", "slice", "delta", "layer"
   std::string name;       ///< the law in CamelCase: "NegativeIdsPassThroughBitForBit"
   std::string sentence;   ///< the law in words
   std::string
