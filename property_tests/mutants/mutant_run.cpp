@@ -43,11 +43,13 @@ Sizes sizes_of_case(const std::string& case_file) {
   }
   take("T", c, "num_tokens");
   take("E", c, "num_experts");
+  take("E", c, "num_local_experts");
   take("V", c, "num_buckets");
   take("L", c, "max_loras");
   take("B", c, "block_size");
   take("H", c, "hidden");
   take("i", c, "columns_per_rank");
+  take("i", c, "intermediate");
   take("R", c, "max_lora_rank");
   take("slot_offset", c, "slot_offset");
   if (c.contains("layout")) {
@@ -57,6 +59,7 @@ Sizes sizes_of_case(const std::string& case_file) {
     sizes.emplace_back("ranks", ranks);
   }
   if (c.contains("layers")) sizes.emplace_back("layers", std::ssize(c.at("layers")));
+  if (c.contains("ranks")) sizes.emplace_back("L", std::ssize(c.at("ranks")));
   if (c.contains("adapters")) sizes.emplace_back("L", std::ssize(c.at("adapters")));
   for (const char* const field : {"adapter", "adapters"})
     if (c.contains(field)) {

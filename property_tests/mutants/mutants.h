@@ -62,5 +62,6 @@ std::vector<Mutant> route_mutants();
 std::vector<Mutant> layout_mutants();
 std::vector<Mutant> slice_mutants();
 std::vector<Mutant> buffer_mutants();
+std::vector<Mutant> delta_mutants();
 
 }  // namespace eplora::suite
