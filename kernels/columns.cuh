@@ -34,6 +34,8 @@ struct OwnedColumns {
   std::uint32_t* starts = nullptr;   ///< `[width]` output blocks before the column's, among the owner's
 };
 
+inline constexpr std::uint32_t kFewRows = 5;  ///< rows a lane up to which a column is summed in registers
+
 /// 16 bytes of counts, unpacked.
 template <typename Count>
 struct CountVector {
@@ -47,9 +49,30 @@ struct CountVector {
   }
 };
 
+/// Turns the counts of a column, rows [first_row, last_row) of the lane, at most five of them, into exclusive
+/// sums; every count is read once. Returns the column's total in the last lane.
+inline __device__ std::uint32_t sum_few_rows(std::uint32_t* cell, std::uint32_t pitch,
+                                             std::uint32_t rows_of_lane) {
+  std::uint32_t count[kFewRows], sum = 0;
+#pragma unroll
+  for (std::uint32_t j = 0; j < kFewRows; ++j) {
+    count[j] = j < rows_of_lane ? cell[j * pitch] : 0;
+    sum += count[j];
+  }
+  const std::uint32_t inclusive = warp_inclusive_scan(sum);
+  std::uint32_t running = inclusive - sum;
+#pragma unroll
+  for (std::uint32_t j = 0; j < kFewRows; ++j) {
+    if (j < rows_of_lane) cell[j * pitch] = running;
+    running += count[j];
+  }
+  return inclusive;
+}
+
 /// `sparse`: only cells whose count is not zero get a prefix. `columns` in use; every thread of the block
-/// calls. `tile` is `column_words` words of shared memory.
-template <typename Count>
+/// calls. `tile` is `column_words` words of shared memory. `kMany`: for blocks that own more columns than
+/// they have warps; the other cases lose 3% when they share its code.
+template <bool kMany = false, typename Count>
 __device__ OwnedColumns prefix_columns(const RouteArguments& a, const ColumnMatrix<Count>& m, bool sparse,
                                        std::uint32_t columns, std::uint32_t* tile, std::uint32_t* warp_sums) {
   using Vector = CountVector<Count>;
@@ -113,6 +136,13 @@ __device__ OwnedColumns prefix_columns(const RouteArguments& a, const ColumnMatr
   const std::uint32_t first_row = min(rows, lane * each), last_row = min(rows, first_row + each);
 #pragma unroll 1
   for (std::uint32_t column = warp; column < own.width; column += warps) {
+    if constexpr (kMany)
+      if (each <= kFewRows) {
+        const std::uint32_t total =
+            sum_few_rows(tile + first_row * pitch + column, pitch, last_row - first_row);
+        if (lane == 31) own.totals[column] = total;
+        continue;
+      }
     std::uint32_t sum = 0;
 #pragma unroll 4
     for (std::uint32_t row = first_row; row < last_row; ++row) sum += tile[row * pitch + column];
@@ -134,6 +164,23 @@ __device__ OwnedColumns prefix_columns(const RouteArguments& a, const ColumnMatr
   if (threadIdx.x < own.width) own.starts[threadIdx.x] = start;
   if (threadIdx.x == 0) __stcg(m.owner_size + blockIdx.x, size);
   __syncthreads();
+  if constexpr (kMany)
+    if (sparse) {  // a column a thread
+      const std::uint32_t column = threadIdx.x & (owned - 1), row_step = blockDim.x >> m.columns_log2;
+      if (column >= own.width) return own;
+      const std::uint32_t start = own.starts[column] * a.block_size.value;
+      std::uint32_t row = threadIdx.x >> m.columns_log2;
+      const std::uint32_t* cell = tile + row * pitch + column;
+      std::uint32_t* prefix = m.prefix + std::size_t{row} * m.stride + own.low + column;
+#pragma unroll 4
+      for (; row < rows; row += row_step) {
+        const std::uint32_t value = cell[0], next = row + 1 < rows ? cell[pitch] : own.totals[column];
+        if (value != next) __stcg(prefix, value + start);
+        cell += row_step * pitch;
+        prefix += std::size_t{row_step} * m.stride;
+      }
+      return own;
+    }
   if (sparse) {
 #pragma unroll 4
     for (std::uint32_t unit = threadIdx.x; unit < rows << m.columns_log2; unit += blockDim.x) {
@@ -184,9 +231,10 @@ struct FinishedColumns {
 };
 
 /// Labels and filler of columns; column c is bucket `first_bucket + c` and begins at output block
-/// `first_block + starts[c]`. A warp a column, except where that would take it long.
-inline __device__ void finish_columns(const RouteArguments& a, const FinishedColumns& columns,
-                                      std::uint32_t first_block, std::uint32_t first_bucket) {
+/// `first_block + starts[c]`. `kLanes`, 8 to 32, a column, except where that would take them long.
+template <std::uint32_t kLanes = 32>
+__device__ void finish_columns(const RouteArguments& a, const FinishedColumns& columns,
+                               std::uint32_t first_block, std::uint32_t first_bucket) {
   constexpr std::uint32_t kLong = 1024;
   const std::uint32_t B = a.block_size.value;
   const auto is_long = [&](std::uint32_t column) {
@@ -204,12 +252,12 @@ inline __device__ void finish_columns(const RouteArguments& a, const FinishedCol
   const unsigned lane = threadIdx.x & 31;
   bool any_long = false;
 #pragma unroll 1
-  for (std::uint32_t c = columns.first + (threadIdx.x >> 5) * columns.step; c < columns.end;
-       c += (blockDim.x >> 5) * columns.step) {
+  for (std::uint32_t c = columns.first + threadIdx.x / kLanes * columns.step; c < columns.end;
+       c += blockDim.x / kLanes * columns.step) {
     if (is_long(c))
       any_long = true;
     else
-      finish(c, lane, 32);
+      finish(c, lane % kLanes, kLanes);
   }
   if (!__syncthreads_or(any_long)) return;
 #pragma unroll 1

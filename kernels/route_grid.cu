@@ -20,7 +20,8 @@ namespace {
 
 constexpr std::uint32_t kThreads = 1024;
 
-template <int kItems>
+/// `kMany`: a block owns more columns than it has warps.
+template <int kItems, bool kMany>
 __global__ void __launch_bounds__(kThreads, 1)
     route_grid(const RouteArguments a, const ColumnMatrix<std::uint16_t> m, const std::uint32_t chunk,
                const bool has_table, const bool sparse) {
@@ -78,7 +79,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (crowded || has_slots) slot_ranks<kItems>(a, bucket, low, low + columns, ranks, crowded, rank);
     if (low == 0 && has_slots) write_masks<kItems>(a, first, 32, window_end, slots);
     grid.barrier_wait(std::move(token));
-    const OwnedColumns own = prefix_columns(a, m, sparse, columns, counts, warp_sums[0]);
+    const OwnedColumns own = prefix_columns<kMany>(a, m, sparse, columns, counts, warp_sums[0]);
     grid.sync();
     const std::uint32_t size = owner_size(m);
     std::uint32_t prefix[kItems];
@@ -93,8 +94,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       if (bucket[i] >= low && bucket[i] < low + columns)
         a.sorted_token_ids[owner_start[(bucket[i] - low) >> m.columns_log2] + prefix[i] + rank[i]] =
             static_cast<std::int32_t>(first + 32 * i);
-    finish_columns(a, {own.totals, own.starts, own.width, 0, 1},
-                   divide(owner_start[blockIdx.x], a.block_size), low + own.low);
+    finish_columns<kMany ? 8 : 32>(a, {own.totals, own.starts, own.width, 0, 1},
+                                   divide(owner_start[blockIdx.x], a.block_size), low + own.low);
     carry += total;
   }
   fill_tail(a, carry);
@@ -109,12 +110,13 @@ std::uint32_t* aligned(void* workspace) {
   return reinterpret_cast<std::uint32_t*>((reinterpret_cast<std::uintptr_t>(workspace) + 255) / 256 * 256);
 }
 
-template <int kItems>
+template <int kItems, bool kMany>
 cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
                    cudaStream_t stream) {
-  const auto kernel = route_grid<kItems>;
+  const auto kernel = route_grid<kItems, kMany>;
   const std::size_t bytes = route_grid_shared_bytes(shape);
-  if (const cudaError_t error = allow_shared_memory<route_grid<kItems>>(); error != cudaSuccess) return error;
+  if (const cudaError_t error = allow_shared_memory<route_grid<kItems, kMany>>(); error != cudaSuccess)
+    return error;
   const std::size_t cells = std::size_t{shape.blocks} * shape.chunk_buckets;
   std::uint32_t* base = aligned(workspace);
   const ColumnMatrix<std::uint16_t> matrix{reinterpret_cast<std::uint16_t*>(base + cells), base,
@@ -134,6 +136,14 @@ cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape
                             arguments.num_slots < cells / 4);
 }
 
+template <int kItems>
+cudaError_t launch_with(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
+                        cudaStream_t stream) {
+  return (1u << shape.columns_log2) > kThreads / 32
+             ? launch<kItems, true>(arguments, shape, workspace, stream)
+             : launch<kItems, false>(arguments, shape, workspace, stream);
+}
+
 }  // namespace
 
 std::size_t route_grid_shared_bytes(const TwoBarrierShape& shape) {
@@ -151,11 +161,11 @@ cudaError_t launch_route_grid(const RouteArguments& arguments, const TwoBarrierS
                               cudaStream_t stream) {
   switch (shape.items) {
     case 1:
-      return launch<1>(arguments, shape, workspace, stream);
+      return launch_with<1>(arguments, shape, workspace, stream);
     case 2:
-      return launch<2>(arguments, shape, workspace, stream);
+      return launch_with<2>(arguments, shape, workspace, stream);
     case 4:
-      return launch<4>(arguments, shape, workspace, stream);
+      return launch_with<4>(arguments, shape, workspace, stream);
     default:
       return cudaErrorInvalidValue;
   }
