@@ -399,8 +399,9 @@ DeltaResult GuardedRun::delta(const DeltaProblem& problem, std::span<const float
   Call call(backend_, poison_, Operation::delta);
   const DeltaCopy copy(problem, call.buffers, poison_);
   const std::int64_t stride = columns + poison_ % 4;
-  std::vector<float> rows(static_cast<std::size_t>(n == 0 ? 0 : (n - 1) * stride + columns));
-  std::memset(rows.data(), poison_, rows.size() * sizeof(float));
+  float filler;  // of bytes `poison_`, between the rows
+  std::memset(&filler, poison_, sizeof filler);
+  std::vector<float> rows(static_cast<std::size_t>(n == 0 ? 0 : (n - 1) * stride + columns), filler);
   for (std::int64_t s = 0; s < n; ++s)
     std::memcpy(rows.data() + s * stride, before.data() + s * columns,
                 static_cast<std::size_t>(columns) * sizeof(float));

@@ -30,7 +30,7 @@ class StrictTensors {
 
   void copy_floats(const std::string& name, const std::vector<std::int64_t>& shape, float* to) {
     const TensorView& view = take(name, TensorType::f32, shape);
-    std::memcpy(to, view.data, static_cast<std::size_t>(view.bytes));
+    if (view.bytes > 0) std::memcpy(to, view.data, static_cast<std::size_t>(view.bytes));
   }
 
   std::vector<float> floats(const std::string& name, const std::vector<std::int64_t>& shape) {
@@ -42,7 +42,7 @@ class StrictTensors {
   std::vector<std::int32_t> ids(const std::string& name, const std::vector<std::int64_t>& shape) {
     const TensorView& view = take(name, TensorType::i32, shape);
     std::vector<std::int32_t> values(static_cast<std::size_t>(view.elements()));
-    std::memcpy(values.data(), view.data, static_cast<std::size_t>(view.bytes));
+    if (view.bytes > 0) std::memcpy(values.data(), view.data, static_cast<std::size_t>(view.bytes));
     return values;
   }
 

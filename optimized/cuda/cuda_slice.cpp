@@ -21,9 +21,10 @@ class PinnedTables {
     const std::lock_guard lock(mutex_);
     Buffer& buffer = free_buffer(plan.table_bytes());
     const std::size_t tensor_bytes = plan.tensors.size() * sizeof(kernels::SliceTensor);
-    std::memcpy(buffer.memory, plan.tensors.data(), tensor_bytes);
-    std::memcpy(buffer.memory + tensor_bytes, plan.experts.data(),
-                plan.experts.size() * sizeof(std::int32_t));
+    if (!plan.tensors.empty()) std::memcpy(buffer.memory, plan.tensors.data(), tensor_bytes);
+    if (!plan.experts.empty())
+      std::memcpy(buffer.memory + tensor_bytes, plan.experts.data(),
+                  plan.experts.size() * sizeof(std::int32_t));
     EPLORA_CUDA_CHECK(cudaMemcpyAsync(to, buffer.memory, plan.table_bytes(), cudaMemcpyHostToDevice, stream));
     EPLORA_CUDA_CHECK(cudaEventRecord(buffer.copied, stream));
   }
@@ -55,8 +56,9 @@ class PinnedTables {
 kernels::SliceInlineTable inline_table(const SlicePlan& plan) {
   kernels::SliceInlineTable table{static_cast<std::uint32_t>(plan.tensors.size()), {}};
   const std::size_t tensor_bytes = plan.tensors.size() * sizeof(kernels::SliceTensor);
-  std::memcpy(table.bytes, plan.tensors.data(), tensor_bytes);
-  std::memcpy(table.bytes + tensor_bytes, plan.experts.data(), plan.experts.size() * sizeof(std::int32_t));
+  if (!plan.tensors.empty()) std::memcpy(table.bytes, plan.tensors.data(), tensor_bytes);
+  if (!plan.experts.empty())
+    std::memcpy(table.bytes + tensor_bytes, plan.experts.data(), plan.experts.size() * sizeof(std::int32_t));
   return table;
 }
 
