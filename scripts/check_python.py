@@ -59,6 +59,8 @@ def load(spec):
         else:
             sys.path.insert(0, os.getcwd())
             module = importlib.import_module(where)
+    except Refused:
+        raise
     except ImportError as error:
         refuse(f"FUNCTION = {spec}: importing it failed: {error}", UNAVAILABLE)
     except (Exception, SystemExit) as error:
@@ -294,6 +296,7 @@ def main():
 if __name__ == "__main__":
     try:
         if sys.argv[1:2] == ["--serve"]:
+            os.dup2(2, 1)  # what the function prints is no part of the report
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: with the process that asked
             Server(int(sys.argv[2])).serve()
         sys.exit(main())

@@ -20,6 +20,7 @@ done
 for library in align_cuda faulty_cuda; do  # for stage external
   cp "$build/external/lib$library.so" "$to/"
 done
+cp "$build/libpython_bridge.so" "$to/"  # for scripts/check_python.py
 # Every library but those of the C and C++ compilers and of the driver: they belong to the machine.
 for program in "$to"/eplora*; do ldd "$program"; done |
   awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | sort -u |

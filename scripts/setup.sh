@@ -5,7 +5,8 @@
 set -euo pipefail
 
 packages=(g++ cmake ninja-build ccache libeigen3-dev libgtest-dev librapidcheck-dev libcli11-dev libfmt-dev
-          nlohmann-json3-dev libtomlplusplus-dev libtbb-dev libbenchmark-dev libthrust-dev libssl-dev python3)
+          nlohmann-json3-dev libtomlplusplus-dev libtbb-dev libbenchmark-dev libthrust-dev libssl-dev python3
+          python3-numpy)
 [[ "${1:-}" == "--dev" ]] && packages+=(clang-format clang-tidy)
 
 missing=()
