@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// The proofs of layouts: they hold for every right deployment, and each shipped bug breaks one, with a small
+// case.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "property_tests/suite/layout_proofs.h"
+#include "reference/check.h"
+
+namespace eplora::suite {
+namespace {
+
+LayoutTrial trial_of(const DeploymentSpec& spec, std::uint64_t seed) {
+  const Deployment deployment = make_deployment(spec);
+  LayoutTrial trial{spec, deployment.classes.front().spec.name, proof_sizes(deployment.classes.front()),
+                    seed};
+  trial.sizes.layer = static_cast<std::int64_t>(seed) % trial.sizes.num_layers;
+  return trial;
+}
+
+TEST(LayoutProofs, HoldForRandomDeployments) {
+  for (std::uint64_t seed = 1; seed <= 400; ++seed) {
+    const ResolvedTrial trial = resolve(trial_of(random_deployment(seed, 12), seed));
+    for (const Proof proof : kProofs) {
+      if (proof == Proof::necessity && seed % 8 != 0) continue;  // many batches
+      const contract::Verdict bad = prove(proof, trial);
+      EXPECT_FALSE(bad) << "seed " << seed << ", " << to_string(proof) << ": " << bad->sentence;
+    }
+  }
+}
+
+TEST(LayoutProofs, HoldOnSixteenThousandRanks) {
+  LayoutTrial trial;
+  trial.spec.grids = {{"moe", {{"pp", 4}, {"dp", 8}, {"ep", 64}, {"tp", 8}}},
+                      {"attention", {{"stage", 4}, {"adp", 128}, {"atp", 32}}}};
+  trial.spec.attention = {"attention", {"adp"}, {"atp"}};
+  LayerClassSpec c;
+  c.grid = "moe";
+  c.sharding = {{"dp"}, {"ep"}, {"tp"}, {"tp"}, {"tp"}, {"pp"}};
+  c.placement.num_experts = 256;
+  c.placement.rule = PlacementRule::redundant;
+  c.placement.redundant = 64;
+  trial.spec.classes = {c};
+  trial.layer_class = c.name;
+  trial.sizes =
+      fitting_sizes(make_deployment(trial.spec).classes.front(), {4096, 8, 7168, 2048, 0, 2, 64, 60, 0});
+  const ResolvedTrial resolved = resolve(trial);
+  for (const Proof proof : kProofs) {
+    if (!is_structural(proof)) continue;
+    const contract::Verdict bad = prove(proof, resolved);
+    EXPECT_FALSE(bad) << to_string(proof) << ": " << bad->sentence;
+  }
+  const DeploymentSpec few = shrunk_deployment(trial.spec, 16);
+  EXPECT_LE(make_deployment(few).num_ranks, 16);
+  EXPECT_EQ(shrunk_deployment(few, 16), few);
+  EXPECT_FALSE(prove(Proof::whole, resolve(trial_of(few, 1))));
+}
+
+TEST(LayoutProofs, CatchEveryMutantWithASmallCase) {
+  std::set<std::string> ids;
+  for (const LayoutMutant& mutant : layout_mutant_list()) {
+    EXPECT_TRUE(ids.insert(mutant.id).second) << mutant.id;
+    for (const Proof proof : kProofs) {
+      EXPECT_FALSE(prove(proof, resolve(mutant.start)))
+          << mutant.id << " without its bug, " << to_string(proof);
+    }
+    const LayoutMutantOutcome outcome = run_layout_mutant(mutant);
+    ASSERT_FALSE(outcome.caught_by.empty()) << mutant.id << " survived";
+    const LayoutTrial& small = outcome.smallest.trial;
+    EXPECT_LE(make_deployment(small.spec).num_ranks, 4) << mutant.id << ": " << describe(small);
+    EXPECT_LE(small.spec.classes.front().placement.num_experts, 4) << mutant.id << ": " << describe(small);
+    EXPECT_TRUE(prove(outcome.shown, resolve(small, mutant.spoil))) << mutant.id;
+    EXPECT_FALSE(prove(outcome.shown, resolve(small))) << mutant.id << " is blamed for something else";
+  }
+  EXPECT_GE(ids.size(), 12U);
+}
+
+TEST(LayoutProofs, FindTokensThatNoRankOfAStageHolds) {
+  LayoutTrial trial;
+  trial.spec.grids = {{"moe", {{"pp", 2}, {"ep", 2}}}, {"attention", {{"dp", 2}, {"tp", 2}}}};
+  trial.spec.attention = {"attention", {"dp"}, {"tp"}};
+  LayerClassSpec c;
+  c.grid = "moe";
+  c.sharding.experts = {"ep"};
+  c.sharding.layers = {"pp"};
+  c.placement.num_experts = 4;
+  trial.spec.classes = {c};
+  trial.layer_class = c.name;
+  trial.sizes = proof_sizes(make_deployment(trial.spec).classes.front());
+  const contract::Verdict bad = prove(Proof::homes, resolve(trial));
+  ASSERT_TRUE(bad);
+  EXPECT_NE(bad->sentence.find("pipeline stage"), std::string::npos) << bad->sentence;
+  EXPECT_TRUE(prove(Proof::whole, resolve(trial)));
+  const SmallestTrial small = smallest(Proof::homes, trial, {});
+  EXPECT_EQ(make_deployment(small.trial.spec).num_ranks, 2);
+}
+
+TEST(LayoutProofs, SayThatAnAxisIsNotNeeded) {
+  // A table that gives both EP ranks every expert: one replica serves all slots, the other none.
+  LayoutTrial trial;
+  trial.spec.grids = {{"moe", {{"ep", 2}}}};
+  LayerClassSpec c;
+  c.grid = "moe";
+  c.sharding.experts = {"ep"};
+  c.placement = {PlacementRule::table, 2, 0, {{0, 1}, {0, 1}}, ReplicaRule::first};
+  trial.spec.classes = {c};
+  trial.layer_class = c.name;
+  trial.sizes = proof_sizes(make_deployment(trial.spec).classes.front());
+  EXPECT_FALSE(prove(Proof::whole, resolve(trial)));
+  EXPECT_FALSE(prove(Proof::necessity, resolve(trial)));  // rank 1 serves nothing and needs rank 0's sum
+  // Claimed sums over nothing at all on a grid that cuts nothing: right, and an axis more is found.
+  trial.spec.classes[0].sharding.experts = {};
+  trial.spec.classes[0].placement = {PlacementRule::linear, 2, 0, {}, ReplicaRule::slot};
+  EXPECT_FALSE(prove(Proof::necessity, resolve(trial)));
+  const Spoil more = [](const Deployment&, ClassPlan& plan) { plan.delta_sum = {{"ep"}, {{0, 1}}}; };
+  EXPECT_TRUE(prove(Proof::whole, resolve(trial, more)));
+  EXPECT_TRUE(prove(Proof::reductions, resolve(trial, more)));
+}
+
+TEST(LayoutProofs, RefuseToShrinkWhatHolds) {
+  EXPECT_THROW(smallest(Proof::whole, trial_of(random_deployment(1, 4), 1), {}), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace eplora::suite
