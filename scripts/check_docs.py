@@ -29,7 +29,7 @@ COMMAND = re.compile(r"(?:^|[\s`/])eplora((?: [^\s`|;&()]+)*)", re.M)
 FLAG = re.compile(r"^--[a-z][\w-]*")
 TABLE = re.compile(r"^<!-- eplora (bench show .*?) -->\n(.*?)^<!-- end -->$", re.M | re.S)
 OPENING = re.compile(r"^<!-- eplora .*-->$", re.M)
-PROPERTY = re.compile(r"`((?:Dispatch|Remap|Align|Route|Layout|Slice|Layer)\.[A-Z]\w+)`")
+PROPERTY = re.compile(r"`((?:Dispatch|Remap|Align|Route|Layout|Slice|Delta|Layer)\.[A-Z]\w+)`")
 
 
 def paths_missing(text):
