@@ -17,12 +17,12 @@ constexpr double kCell = 30, kCellHeight = 26, kGap = 14, kHead = 24, kWidth = 9
 
 /// In every picture, so that it can be taken out of the page as it is.
 constexpr const char* kStyle = R"css(
-svg.picture { font: 13px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
+svg.picture { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: 13px; }
 .picture text { fill: #1c2330; }
-.picture .heading { font: 600 14px system-ui, "DejaVu Sans", sans-serif; }
-.picture .note, .picture .note-left { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #566072; }
+.picture .heading { font-family: system-ui, "DejaVu Sans", sans-serif; font-size: 14px; font-weight: 600; }
+.picture .note, .picture .note-left { font-family: system-ui, "DejaVu Sans", sans-serif; font-size: 12px; fill: #566072; }
 .picture .small { font-size: 11px; text-anchor: middle; fill: #566072; }
-.picture .label { font: 600 12px system-ui, "DejaVu Sans", sans-serif; text-anchor: middle; }
+.picture .label { font-family: system-ui, "DejaVu Sans", sans-serif; font-size: 12px; font-weight: 600; text-anchor: middle; }
 .picture .number { text-anchor: middle; }
 .picture .block { stroke: #566072; stroke-width: 1.2; }
 .picture .bucket { fill: #dbe7fb; }
@@ -34,7 +34,7 @@ svg.picture { font: 13px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, mono
 .picture .wrong-outline { fill: none; stroke: #b3261e; stroke-width: 3.2; }
 .picture .wrong-cell { fill: none; stroke: #b3261e; stroke-width: 2; }
 .picture .wrong-text { fill: #b3261e; font-weight: 700; }
-.picture .wrong-word { font: 700 13px system-ui, "DejaVu Sans", sans-serif; fill: #b3261e; }
+.picture .wrong-word { font-family: system-ui, "DejaVu Sans", sans-serif; font-size: 13px; font-weight: 700; fill: #b3261e; }
 )css";
 
 std::string text_at(double x, double y, const std::string& kind, const std::string& text) {

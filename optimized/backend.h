@@ -22,7 +22,7 @@ namespace eplora {
 
 enum class Operation : std::uint8_t { dispatch, remap, align, route, slice, delta };
 inline constexpr Operation kOperations[] = {Operation::dispatch, Operation::remap, Operation::align,
-                                            Operation::route, Operation::slice, Operation::delta};
+                                            Operation::route,    Operation::slice, Operation::delta};
 std::string_view to_string(Operation operation);
 
 enum class MemorySpace : std::uint8_t { host, cuda };

@@ -46,10 +46,10 @@ class GuardedRun {
   /// `buffers` goes in with what stood there before and comes out with the slot loaded; its shape must be the
   /// problem's.
   void slice(const SliceProblem& problem, LoraBuffers& buffers) const;
-  /// `before`: what stands in the output, `[n, output_columns]` contiguous. What no slot with an adapter needs
-  /// is NaN in the copies (rows of the input, router weights, weight tiles, scales, gaps); what stands behind
-  /// the used prefixes are slots and labels that would be noticed. Gaps between rows of the output must keep
-  /// their bytes. Blocks must be ones that align can make.
+  /// `before`: what stands in the output, `[n, output_columns]` contiguous. What no slot with an adapter
+  /// needs is NaN in the copies (rows of the input, router weights, weight tiles, scales, gaps); what stands
+  /// behind the used prefixes are slots and labels that would be noticed. Gaps between rows of the output
+  /// must keep their bytes. Blocks must be ones that align can make.
   DeltaResult delta(const DeltaProblem& problem, std::span<const float> before) const;
 
  private:

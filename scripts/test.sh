@@ -69,6 +69,15 @@ if stage build build release; then
   stage mutants ./build/eplora mutants
   stage golden ./build/eplora compare --golden property_tests/golden --json
   stage command-line python3 property_tests/cli/command_line_test.py ./build/eplora
+  with_numpy=
+  for python in python3 /usr/bin/python3; do  # another python3 may stand first in the path
+    if [[ -z $with_numpy ]] && "$python" -c 'import numpy' 2>/dev/null; then with_numpy=$python; fi
+  done
+  if [[ -n $with_numpy ]]; then
+    stage check-python "$with_numpy" property_tests/cli/check_python_test.py ./build/eplora
+  else
+    skip check-python "no python3 here has NumPy (scripts/setup.sh installs the system's)"
+  fi
   stage bench-files bench_files
   stage golden-files python3 scripts/make_golden.py --verify
   stage documents python3 scripts/check_docs.py ./build/eplora

@@ -557,7 +557,7 @@ class SharedLibraries(Case):
         self.assertIn("offers remap, align in host memory, does not offer dispatch, route, slice", done.stdout)
         self.assertIn("declares the form: canonical; deterministic: yes", done.stdout)
         self.assertRegex(done.stdout, r"Route\.EqualsTheReference .* skipped .* does not offer route")
-        self.assertIn("18 held, 25 skipped", done.stdout)
+        self.assertIn("18 held, 32 skipped", done.stdout)
         self.assertEqual(list(self.folder.iterdir()), [])
 
     def test_equal_seeds_find_in_a_child_what_they_find_in_one_process(self):
@@ -681,6 +681,117 @@ class SharedLibraries(Case):
             done = self.bench(name, "--suite", "remap")
             self.assertEqual((done.returncode, done.stdout), (1, ""), name)
             self.assertIn(f"{word}: {self.library(name)}, remap 1x8", done.stderr)
+
+
+    def test_a_random_answer_is_flaky_and_small(self):
+        done = self.check("flaky", "--property", "Remap.NegativeIdsPassThroughBitForBit", "--reruns", "30")
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertRegex(done.stdout, r"NegativeIdsPassThroughBitForBit .* FLAKY")
+        self.assertRegex(done.stdout, r"how often: +flaky: fails \d+ of 30 times; .*the results differ from run to run")
+        self.assertIn("0 VIOLATED, 1 FLAKY, 0 held", done.stdout)
+        case = json.loads(next(self.folder.glob("*.shrunk.json")).read_text())["case"]
+        self.assertLessEqual(case["batch"]["T"] * case["batch"]["K"], 2)  # luck loses no smaller case
+        self.assertTrue(list(self.folder.glob("*.unshrunk.json")))
+
+
+class Reports(Case):
+    """`--report`: one page that holds everything; equal runs give equal bytes."""
+
+    def page(self, *words, code=1):
+        done = run("check", *words, "--save", "failures", "--report", "page.html", cwd=self.folder)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return (self.folder / "page.html").read_text()
+
+    def test_the_page_shows_law_case_picture_and_replay_and_needs_nothing_else(self):
+        page = self.page("--backend", "reference,mutant-align-neg-index", "--property", "Align", "--cases", "300")
+        for part in ("valid slots stand once in a block of their id", "fails always: 10 of 10", "▲ wrong here", "<svg",
+                     "url(#hatch)", "eplora check --backend mutant-align-neg-index --replay failures/", "form: canonical",
+                     "prefers-color-scheme: dark", "@media print", "Align.OneSizeForAllValues"):
+            self.assertIn(part, page)
+        for foreign in ("<script", "http://", "https://", "@import", "<link", "src="):
+            self.assertNotIn(foreign, page.replace("http://www.w3.org/2000/svg", ""))
+        for picture in re.findall(r"<svg.*?</svg>", page, re.S):
+            xml.etree.ElementTree.fromstring(picture)
+        again = self.page("--backend", "reference,mutant-align-neg-index", "--property", "Align", "--cases", "300")
+        self.assertEqual(page, again)
+
+    def test_every_operation_has_its_picture(self):
+        self.assertIn("◀ wrong", self.page("--backend", "mutant-remap-neg", "--property", "Remap", "--cases", "300"))
+        page = self.page("--backend", "mutant-outer-rank-slice", "--property", "Slice", "--cases", "300")
+        self.assertIn('class="wrong"', page)
+        self.assertIn("MoE-TP rank", page)
+
+    def test_what_was_skipped_stands_there_with_its_reason(self):
+        library = LIBRARIES / "libalign.so"
+        page = self.page("--backend", str(library), "--cases", "20", code=0)
+        self.assertIn("does not offer route", page)
+        self.assertIn("No violation found", page)
+
+    def test_a_lost_process_has_a_picture_of_what_was_expected(self):
+        page = self.page("--backend", str(LIBRARIES / "libaborting.so"), "--property", "Remap.EqualsTheReference")
+        self.assertIn("the process was lost", page)
+
+    def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(self):
+        self.refuses(["check", "--cases", "5", "--report", "nowhere/page.html"], "nowhere/page.html")
+
+
+class Corpora(Case):
+    """`--corpus`: replayed first, grown by what is found, equal cases are one file."""
+
+    def check(self, *words):
+        return run("check", "--property", "Remap", "--cases", "200", "--save", "failures", "--corpus", "corpus", *words, cwd=self.folder)
+
+    def files(self):
+        return sorted(p.name for p in (self.folder / "corpus").glob("*"))
+
+    def test_it_grows_once_and_is_replayed(self):
+        done = self.check("--backend", "mutant-remap-neg")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stdout, r"corpus corpus: 0 cases replayed, [1-9]\d* added")
+        files = self.files()
+        self.assertTrue(files and all(re.fullmatch(r"Remap\.\w+\.[0-9a-f]{16}\.json", name) for name in files), files)
+        done = self.check("--backend", "mutant-remap-neg")
+        self.assertIn(f"{len(files)} cases replayed, 0 added", done.stdout)
+        self.assertEqual(self.files(), files)
+        done = self.check("--backend", "reference")
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn(f"{len(files)} cases replayed, 0 added", done.stdout)
+        done = run("check", "--backend", "reference", "--property", "Align.FillerIsNoSlot", "--cases", "5", "--corpus", "corpus", cwd=self.folder)
+        self.assertIn("0 cases replayed", done.stdout)  # of other properties
+
+    def test_a_file_that_is_no_case_is_named_and_does_not_end_the_run(self):
+        self.check("--backend", "mutant-remap-neg")
+        good = self.folder / "corpus" / self.files()[0]
+        text = good.read_text()
+        for name, broken, mention in (("cut", text[: len(text) // 2], "cannot be parsed"),
+                                      ("next", text.replace("eplora.case/1", "eplora.case/2"), "eplora.case/2"),
+                                      ("more", text.replace('"max_loras"', '"colour": 1, "max_loras"'), "colour"),
+                                      ("top", text.replace('"kind"', '"kin": 1, "kind"'), "kin"),
+                                      ("none", text.replace("Remap.", "Remap.No"), "Remap.No")):
+            path = self.folder / "corpus" / f"{name}.json"
+            path.write_text(broken)
+            done = self.check("--backend", "reference")
+            self.assertEqual(done.returncode, 2, name + done.stdout)
+            self.assertIn(f"{name}.json", done.stderr)
+            self.assertIn(mention, done.stderr)
+            self.assertIn("1 file refused", done.stdout)
+            self.assertIn("held", done.stdout)
+            path.unlink()
+
+
+class SavedCases(Case):
+    def test_every_saved_case_fits_the_schema(self):
+        checker = ROOT / "property_tests" / "schema" / "check_schema.py"
+        for backend in ("mutant-remap-neg", "mutant-outer-rank-slice", "mutant-align-neg-index", "mutant-world-rank-as-ep"):
+            run("check", "--backend", backend, "--cases", "300", "--save", str(self.folder))
+        self.assertGreater(len(list(self.folder.iterdir())), 20)
+        done = subprocess.run([sys.executable, checker, ROOT / "property_tests" / "regressions", self.folder], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        path = next(self.folder.iterdir())
+        path.write_text(path.read_text().replace('"found"', '"lost"'))
+        done = subprocess.run([sys.executable, checker, path], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("lost is an unknown key", done.stdout)
 
 
 class Terminal(Case):

@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "optimized/external/eplora_backend.h"
 
@@ -24,6 +25,7 @@
 #define EXITING 13       /* remap of any slot leaves the program, with success */
 #define NO_NAME 14
 #define OVERRUNNING 15 /* remap writes three ints past virtual_ids, as the tail of a 16-byte store does */
+#define FLAKY 16 /* remap answers 0 for a sentinel in one call of three, at random */
 
 #if FAULT == NO_SYMBOL
 int eplora_backend_v0(void);
@@ -43,6 +45,12 @@ static int32_t remap(const eplora_remap_problem* problem, const eplora_remap_out
   if (T * K > 0) abort();
 #elif FAULT == EXITING
   if (T * K > 0) exit(0);
+#endif
+#if FAULT == FLAKY
+  static uint64_t state = 0;
+  if (state == 0) state = (uint64_t)time(NULL) * 0x9E3779B97F4A7C15u + 1;
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  const int wrong = (state >> 33) % 3 == 0;
 #endif
   /* The contract's remap, for the cases that come back. */
   int64_t rows = T;
@@ -68,6 +76,9 @@ static int32_t remap(const eplora_remap_problem* problem, const eplora_remap_out
         to = problem->shared_outer ? l : e + l * E;
       else if (e < E && l < 0 && L > 0 && problem->no_adapter == EPLORA_NO_ADAPTER_BASE_SLOT)
         to = problem->shared_outer ? 0 : e;
+#if FAULT == FLAKY
+      if (e < 0 && wrong) to = 0;
+#endif
       output->virtual_ids[t * K + k] = (int32_t)to;
     }
   }
