@@ -2,7 +2,6 @@
 #include "reference/price/traffic.h"
 
 #include <algorithm>
-#include <numeric>
 #include <string>
 
 #include "reference/check.h"
@@ -76,10 +75,14 @@ struct Pricing {
   void lora(std::vector<RankTraffic>& ranks) const {
     if (adapters.max_loras == 0) return;
     const std::int64_t R = adapters.max_lora_rank, element = bytes.activations;
+    std::int64_t total = 0;  // of the ring at hand, summed at its first rank
     const auto gathered = [&](const auto& ring, std::size_t i, const auto& width) {
-      std::vector<std::int64_t> chunks;
-      for (const std::int32_t rank : ring) chunks.push_back(load.ranks[rank].adapter_slots * width(rank));
-      return element * ring_all_gather_elements(chunks, i);
+      const auto chunk = [&](std::int32_t rank) { return load.ranks[rank].adapter_slots * width(rank); };
+      if (i == 0) {
+        total = 0;
+        for (const std::int32_t rank : ring) total += chunk(rank);
+      }
+      return element * (total - chunk(ring[(i + 1) % ring.size()]));
     };
     add_rings(
         c, c.spec.sharding.lora_rank, rules, ranks, &RankTraffic::lora, [&](const auto& ring, std::size_t i) {
@@ -119,10 +122,6 @@ LinkBytes RankTraffic::sent() const {
   LinkBytes sum;
   for (const LinkBytes& part : {dispatch, combine, home_gather, all_reduce, shared_reduce, lora}) sum += part;
   return sum;
-}
-
-std::int64_t ring_all_gather_elements(const std::vector<std::int64_t>& chunks, std::size_t index) {
-  return std::accumulate(chunks.begin(), chunks.end(), std::int64_t{0}) - chunks[(index + 1) % chunks.size()];
 }
 
 std::int64_t ring_all_reduce_elements(std::int64_t elements, std::int64_t members, std::int64_t index) {

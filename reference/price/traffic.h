@@ -74,9 +74,6 @@ struct ClassTraffic {
 
 /// Of `elements`, those that rank `index` of `members` sends in a ring all-reduce.
 std::int64_t ring_all_reduce_elements(std::int64_t elements, std::int64_t members, std::int64_t index);
-/// Of the chunks, what rank `index` sends in a ring all-gather: all but its successor's.
-std::int64_t ring_all_gather_elements(const std::vector<std::int64_t>& chunks, std::size_t index);
-
 /// `trace` and `load` as for `routing_load` (fused columns included). Throws `InvalidArgument` for an
 /// all_reduce where ranks do not hold the tokens they compute, for a stage that lacks holders of some tokens,
 /// for shared experts that are cut over ranks with different tokens.
