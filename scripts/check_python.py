@@ -9,6 +9,7 @@ import argparse
 import ctypes
 import importlib
 import importlib.util
+import mmap
 import os
 import re
 import shlex
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OK, INVALID_INPUT, UNAVAILABLE = 0, 2, 4  # exit codes, as eplora's
 FAILED, RESTART = 3, 1000  # what the bridge is told
 GARBAGE = 0x5A
+WIDE = 1 << 26  # bytes: a matrix beyond it is made sparse
+MAP_NORESERVE = 0x4000  # Linux; older versions of the module mmap do not name it
 FORM = {  # the header's order; the first word of each is the canonical one
     "order": ["stable", "free", "nondeterministic"],
     "sentinel": ["last", "first", "drop", "per_foreign_expert"],
@@ -116,10 +119,21 @@ class Server:
         return array if self.arrays == "numpy" else self.torch.from_numpy(array).to(self.device)
 
     def rows(self, values, rows, cols, stride):
-        """A strided [rows, cols]; garbage between rows."""
+        """A strided [rows, cols]; garbage between rows, but in wide matrices (P15), where nothing between rows is touched."""
         np = self.numpy
-        whole = np.full(rows * stride * values.itemsize, GARBAGE, np.uint8).view(values.dtype).reshape(rows, stride)
-        whole[:, :cols] = values.reshape(rows, cols)
+        size, values = rows * stride * values.itemsize, values.reshape(rows, cols)
+        if size <= WIDE:
+            whole = np.full(size, GARBAGE, np.uint8).view(values.dtype).reshape(rows, stride)
+            whole[:, :cols] = values
+            return self.given(whole)[:, :cols]
+        if self.arrays == "torch" and self.device != "cpu":
+            kept = self.torch.from_numpy(values.copy())
+            whole = self.torch.empty((rows, stride), dtype=kept.dtype, device=self.device)
+            whole[:, :cols] = kept.to(self.device)
+            return whole[:, :cols]
+        sparse = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+        whole = np.frombuffer(sparse, values.dtype).reshape(rows, stride)
+        whole[:, :cols] = values
         return self.given(whole)[:, :cols]
 
     def back(self, name, value, dtypes, shape):
