@@ -44,6 +44,23 @@ void vary_fillers(AlignResult& blocks, std::int64_t n, std::uint64_t seed) {
           hash_at(seed, i) % 3 == 0 ? kMaxIndex : n + static_cast<std::int64_t>(hash_at(seed, i) % 7));
 }
 
+/// Most slots valid and most tokens with an adapter: hostile ids alone leave little to sum.
+void enliven(DeltaCase& c, std::uint64_t seed) {
+  if (c.num_local_experts == 0 || c.max_loras() == 0) return;
+  for (std::int64_t s = 0; s < c.batch.n(); ++s)
+    if (const std::uint64_t bits = hash_at(seed, s); bits % 8 != 0)
+      c.batch.ids[s] = below(hash_at(bits, 1), c.num_local_experts);
+  for (std::int64_t t = 0; t < c.batch.T; ++t)
+    if (const std::uint64_t bits = hash_at(seed + 1, t); bits % 6 != 0)
+      c.mapping[t] = static_cast<std::int32_t>(below(hash_at(bits, 1), c.max_loras()));
+}
+
+/// 0 for an empty slot, exactly 1 for a quarter of the others.
+float scale_of(const DeltaCase& c, std::size_t l, std::uint64_t seed) {
+  if (c.ranks[l] == 0) return 0.0F;
+  return hash_at(hash_at(seed, 9), l) % 4 == 0 ? 1.0F : 2 * weight_at(hash_at(seed, 3), l, true);
+}
+
 DeltaBlocks view(const AlignResult& blocks) {
   return {blocks.sorted_token_ids.data(), static_cast<std::int64_t>(blocks.sorted_token_ids.size()),
           blocks.expert_ids.data(), &blocks.num_tokens_post_padded};
@@ -84,9 +101,10 @@ DeltaCase draw_delta(Draw& draw, int size, const contract::Form&) {
   c.no_adapter = draw.percent(40) ? NoAdapter::sentinel : NoAdapter::base_slot;
   c.sentinels = draw.percent(40) ? Sentinels::drop : Sentinels::keep;
   c.seed = draw.bits() >> 32;
-  c.batch = draw_ids(draw, size, c.num_local_experts, contract::AcceptedIds::any, 72);
-  if (c.batch.T > 20) erase_tokens(c.batch, 20, c.batch.T);
+  c.batch = draw_ids(draw, size, c.num_local_experts, contract::AcceptedIds::any, 120);
+  if (c.batch.T > 40) erase_tokens(c.batch, 40, c.batch.T);
   c.mapping = draw_mapping(draw, c.batch.T, static_cast<std::int32_t>(L));
+  if (draw.percent(60)) enliven(c, draw.bits());
   c.fit();
   return c;
 }
@@ -175,15 +193,30 @@ Labels DeltaCase::labels() const {
   labels.emplace_back(gated ? "gated " + std::string(to_string(form)) : "not gated");
   if (shared_outer) labels.emplace_back("shared_outer");
   labels.emplace_back("buffers " + std::string(to_string(dtype)));
-  std::vector<bool> active(ranks.size());
+  labels.emplace_back("input " + std::string(to_string(input_dtype)));
+  if (input_gap > 0) labels.emplace_back("input row stride > width");
+  if (batch.K == 1) labels.emplace_back("one expert a token");
+  if (num_local_experts == 0) labels.emplace_back("no local expert");
+  labels.emplace_back("B " + std::string(block_size == 1 ? "1" : block_size <= 4 ? "2..4" : "5..20"));
+  std::vector<bool> active(ranks.size()), visited(static_cast<std::size_t>(num_local_experts));
   for (std::int64_t s = 0; s < batch.n(); ++s)
-    if (adapter_of(s) >= 0) active[static_cast<std::size_t>(adapter_of(s))] = true;
+    if (adapter_of(s) >= 0) {
+      active[static_cast<std::size_t>(adapter_of(s))] = true;
+      visited[static_cast<std::size_t>(batch.ids[s])] = true;
+    }
   const auto count = std::count(active.begin(), active.end(), true);
   labels.emplace_back(count == 0   ? "no slot with an adapter"
                       : count == 1 ? "one adapter active"
                                    : "adapters active 2..4");
-  for (const std::int64_t rank : ranks)
+  if (count > 0 && std::find(visited.begin(), visited.end(), false) != visited.end())
+    labels.emplace_back("an expert without slots");
+  for (std::size_t l = 0; l < ranks.size(); ++l) {
+    const std::int64_t rank = ranks[l];
     labels.emplace_back(rank == 0 ? "an empty slot" : rank < max_lora_rank ? "r < R" : "r = R");
+    if (rank == 1) labels.emplace_back("r = 1");
+    if (rank > 0) labels.emplace_back(scale_of(*this, l, seed) == 1 ? "scale 1" : "scale other than 1");
+    if (rank == 0 && active[l]) labels.emplace_back("an empty slot with tokens");
+  }
   std::sort(labels.begin(), labels.end());
   labels.erase(std::unique(labels.begin(), labels.end()), labels.end());
   return labels;
@@ -282,7 +315,7 @@ DeltaStorage::DeltaStorage(const DeltaCase& c, std::int32_t other_than, std::uin
                     [&](std::int64_t k) { return k % R; });
   for (std::size_t l = 0; l < c.ranks.size(); ++l) {
     const bool other = other_than >= -1 && static_cast<std::int32_t>(l) != other_than;
-    scale_.push_back(c.ranks[l] == 0 ? 0.0F : 2 * weight_at(hash_at(c.seed + (other ? 977 : 0), 3), l, true));
+    scale_.push_back(scale_of(c, l, c.seed + (other ? 977 : 0)));
   }
   if (c.projection == DeltaProjection::down)
     for (std::int64_t s = 0; s < n; ++s) topk_weights_.push_back(weight_at(hash_at(c.seed, 4), s, false));

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "property_tests/generators/delta_cases.h"
 #include "property_tests/generators/layer_cases.h"
 #include "property_tests/generators/routing_cases.h"
 #include "property_tests/generators/slice_cases.h"
@@ -242,6 +243,7 @@ TEST(PropertySuite, AlignCasesAndSmallerOnesRoundTrip) { expect_round_trips(draw
 TEST(PropertySuite, RouteCasesAndSmallerOnesRoundTrip) { expect_round_trips(draw_route); }
 TEST(PropertySuite, LayoutCasesAndSmallerOnesRoundTrip) { expect_round_trips(draw_layout_case); }
 TEST(PropertySuite, SliceCasesAndSmallerOnesRoundTrip) { expect_round_trips(draw_slice); }
+TEST(PropertySuite, DeltaCasesAndSmallerOnesRoundTrip) { expect_round_trips(draw_delta); }
 TEST(PropertySuite, LayerCasesAndSmallerOnesRoundTrip) { expect_round_trips(draw_layer); }
 
 TEST(PropertySuite, AFileThatIsNoCaseIsRefusedWithItsName) {
