@@ -554,11 +554,38 @@ class SharedLibraries(Case):
     def test_a_right_library_passes_and_what_it_lacks_is_named(self):
         done = self.check("align", "--cases", "200")
         self.assertEqual(done.returncode, 0, done.stdout)
-        self.assertIn("offers remap, align in host memory, does not offer dispatch, route, slice", done.stdout)
+        self.assertIn("offers remap, align in host memory, does not offer dispatch, route, slice, delta;", done.stdout)
         self.assertIn("declares the form: canonical; deterministic: yes", done.stdout)
         self.assertRegex(done.stdout, r"Route\.EqualsTheReference .* skipped .* does not offer route")
         self.assertIn("18 held, 32 skipped", done.stdout)
         self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_a_right_delta_passes_every_property_of_delta(self):
+        done = self.check("delta", "--cases", "100")
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn("offers delta in host memory, does not offer dispatch, remap, align, route, slice;", done.stdout)
+        self.assertIn("7 held, 43 skipped", done.stdout)
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_a_delta_that_takes_filler_for_slots_is_caught_and_its_cases_fit_the_schema(self):
+        code, outcomes = self.outcomes("wrong_delta", "--property", "Delta", "--cases", "300")
+        self.assertEqual(code, 1)
+        found = outcomes["Delta.IsWithinItsBound"]
+        self.assertEqual(found["status"], "violated")
+        batch = found["counterexample"]["case"]["case"]["batch"]
+        self.assertEqual((batch["T"], batch["K"]), (1, 1))
+        self.replays(found["counterexample"])
+        checker = ROOT / "property_tests" / "schema" / "check_schema.py"
+        done = subprocess.run([sys.executable, checker, self.folder], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertGreater(len(list(self.folder.iterdir())), 1)
+
+    def test_a_library_from_before_delta_is_taken_without_it(self):
+        done = self.check("before_delta", "--cases", "20")
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn("offers remap in host memory, does not offer dispatch, align, route, slice, delta;", done.stdout)
+        self.assertRegex(done.stdout, r"Delta\.IsWithinItsBound .* skipped .* does not offer delta")
+        self.assertIn("6 held, 44 skipped", done.stdout)
 
     def test_equal_seeds_find_in_a_child_what_they_find_in_one_process(self):
         code, outcomes = self.outcomes("align", "--property", "Align.FillerIsNoSlot", "--cases", "300", "--seed", "7")

@@ -126,6 +126,14 @@ TEST(ExternalBackend, DescriptorsThatMakeNoSenseAreRefusedByName) {
   expect_refused("no_name", {"name", "null"});
 }
 
+TEST(ExternalBackend, ADescriptorThatEndsBeforeDeltaIsTakenWithoutIt) {
+  const auto backend = make_backend(library("before_delta"));
+  EXPECT_TRUE(backend->supports(Operation::remap));
+  EXPECT_FALSE(backend->supports(Operation::delta));
+  EXPECT_THROW(backend->delta({}, {}, {}), InvalidArgument);
+  EXPECT_TRUE(make_backend(library("delta"))->supports(Operation::delta));
+}
+
 TEST(ExternalBackend, AStatusComesBackWithTheLibrarysSentence) {
   const auto backend = make_backend(library("failing"));
   try {

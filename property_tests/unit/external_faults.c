@@ -4,6 +4,7 @@
  * refuse, and operations that do not come back. Those that run copy nothing right; only the way they end
  * matters.
  */
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -24,8 +25,9 @@
 #define ABORTING 12      /* remap of any slot aborts */
 #define EXITING 13       /* remap of any slot leaves the program, with success */
 #define NO_NAME 14
-#define OVERRUNNING 15 /* remap writes three ints past virtual_ids, as the tail of a 16-byte store does */
-#define FLAKY 16 /* remap answers 0 for a sentinel in one call of three, at random */
+#define OVERRUNNING 15  /* remap writes three ints past virtual_ids, as the tail of a 16-byte store does */
+#define FLAKY 16        /* remap answers 0 for a sentinel in one call of three, at random */
+#define BEFORE_DELTA 17 /* nothing is broken: a library built before the descriptor had delta */
 
 #if FAULT == NO_SYMBOL
 int eplora_backend_v0(void);
@@ -121,6 +123,8 @@ const eplora_backend* eplora_backend_v1(void) {
   backend.memory_space = 7;
 #elif FAULT == NO_NAME
   backend.name = NULL;
+#elif FAULT == BEFORE_DELTA
+  backend.struct_size = (uint32_t)offsetof(eplora_backend, delta);
 #elif FAULT == NEGATIVE_SIZES
   backend.remap_workspace = remap_workspace;
   backend.capacity = capacity;
