@@ -56,6 +56,34 @@ struct LayoutShowOptions {
 };
 int run_layout_show(const LayoutShowOptions& options, const Output& output);
 
+struct LayoutCheckOptions {
+  std::string layout;                 ///< empty with --replay or --mutants
+  std::int32_t experts = 0;           ///< 0 = from the model or the layout file
+  std::string model;                  ///< a config.json or a name of examples/models
+  std::vector<std::string> backends;  ///< empty = all that can run
+  std::vector<std::string> sum_over;  ///< axes that an engine sums over, in place of the right ones
+  bool has_sum_over = false;
+  int batches = 24;
+  std::uint64_t seed = 1;
+  std::string save;    ///< folder for the smallest cases; empty = the project's own
+  std::string replay;  ///< a saved case
+  bool mutants = false;
+  std::string mutant;  ///< only this one
+};
+int run_layout_check(const LayoutCheckOptions& options, const Output& output);
+
+struct LayoutSearchOptions {
+  std::string model;
+  std::int32_t ranks = 0;
+  std::string objective = "memory";
+  int top = 10;
+  std::int32_t node = 8;
+  std::int64_t tokens = 4096;
+  std::int32_t adapters = 8;
+  std::int64_t lora_rank = 16;
+};
+int run_layout_search(const LayoutSearchOptions& options, const Output& output);
+
 struct MutantsOptions {
   std::string mutant;  ///< empty = all
   int cases = 0;

@@ -37,6 +37,8 @@ struct Program {
   CompareOptions compare;
   CheckOptions check;
   LayoutShowOptions layout_show;
+  LayoutCheckOptions layout_check;
+  LayoutSearchOptions layout_search;
   MutantsOptions mutants;
   BenchOptions bench;
   BenchVerifyOptions bench_verify;
@@ -147,6 +149,96 @@ void add_check(Program& program) {
   app->add_option("--child", options.child)->group("");  // how check runs itself for one property
 }
 
+void add_layout_check(CLI::App& layout, Program& program) {
+  LayoutCheckOptions& options = program.layout_check;
+  CLI::App* app = command(
+      layout, program, "check",
+      "Proves a layout: groups, slices, owners and reductions on every rank at full size, then the sharded "
+      "layer against\n"
+      "the whole one for random weights, the golden fixtures and every backend. A broken proof comes with "
+      "the "
+      "smallest\n"
+      "mesh, expert count and batch that show it.",
+      "eplora layout check tp=4,ep=2 --model qwen3-30b-a3b",
+      [&options](const Output& output) { return run_layout_check(options, output); });
+  app->add_option(
+      "layout", options.layout,
+      "\"tp=4,ep=2\", a .toml or .json file, or \"order=moe_ep:8/moe_tp:2,placement=round_robin\"");
+  app->add_option("--experts", options.experts, "experts of the model, E")
+      ->check(CLI::Range(1, 1 << 20).description(""))
+      ->type_name("E");
+  app->add_option("--model", options.model,
+                  "config.json, or a name of examples/models, to take E, H and I from")
+      ->type_name("MODEL");
+  app->add_option("--backend", options.backends,
+                  "backends to route and slice with (default: all that can run)")
+      ->delimiter(',')
+      ->type_name("NAME");
+  app->add_option_function<std::vector<std::string>>(
+         "--sum-over",
+         [&options](const std::vector<std::string>& axes) {
+           options.has_sum_over = true;
+           for (const std::string& axis : axes)
+             if (axis != "none") options.sum_over.push_back(axis);
+         },
+         "the axes that an engine sums outputs over, to be judged: moe_ep,moe_tp, or none")
+      ->delimiter(',')
+      ->type_name("AXES");
+  app->add_option("--batches", options.batches, "random batches a class and backend")
+      ->check(CLI::Range(1, 100'000).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+  app->add_option("--seed", options.seed, "seed; equal seeds, equal batches")
+      ->check(CLI::Range(0.0, 0x1p64).description(""))
+      ->type_name("S")
+      ->capture_default_str();
+  app->add_option("--save", options.save, "folder for the smallest cases")->type_name("DIR");
+  app->add_option("--replay", options.replay, "run the one case of a saved file")->type_name("FILE");
+  app->add_flag("--mutants", options.mutants, "layouts with bugs that were once shipped: all must be caught");
+  app->add_option("--mutant", options.mutant, "only this one, with its sentence")->type_name("NAME");
+}
+
+void add_layout_search(CLI::App& layout, Program& program) {
+  LayoutSearchOptions& options = program.layout_search;
+  CLI::App* app =
+      command(layout, program, "search",
+              "Every layout of a number of ranks - axis orders, factorizations, placements, attention's data "
+              "parallelism -\n"
+              "judged, and those that hold ranked by memory, balance or bytes.",
+              "eplora layout search --model qwen3-30b-a3b --ranks 16 --objective memory",
+              [&options](const Output& output) { return run_layout_search(options, output); });
+  app->add_option("--model", options.model, "config.json, or a name of examples/models")
+      ->required()
+      ->type_name("MODEL");
+  app->add_option("--ranks", options.ranks, "number of ranks")
+      ->required()
+      ->check(CLI::Range(1, 1024).description(""))
+      ->type_name("N");
+  app->add_option("--objective", options.objective, "memory, balance or bytes")
+      ->type_name("WHAT")
+      ->capture_default_str();
+  app->add_option("--top", options.top, "rows to show")
+      ->check(CLI::Range(1, 1 << 20).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+  app->add_option("--node", options.node, "ranks of one node")
+      ->check(CLI::Range(1, 1 << 20).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+  app->add_option("--tokens", options.tokens, "tokens of a batch")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24).description(""))
+      ->type_name("T")
+      ->capture_default_str();
+  app->add_option("--adapters", options.adapters, "adapter slots")
+      ->check(CLI::Range(0, 1 << 16).description(""))
+      ->type_name("L")
+      ->capture_default_str();
+  app->add_option("--lora-rank", options.lora_rank, "largest rank of an adapter")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 16).description(""))
+      ->type_name("R")
+      ->capture_default_str();
+}
+
 void add_layout(Program& program) {
   LayoutShowOptions& options = program.layout_show;
   CLI::App* layout =
@@ -175,6 +267,8 @@ void add_layout(Program& program) {
       ->type_name("T");
   app->add_option("--svg", options.svg, "write a picture of experts x columns, coloured by owner")
       ->type_name("FILE");
+  add_layout_check(*layout, program);
+  add_layout_search(*layout, program);
 }
 
 void add_mutants(Program& program) {

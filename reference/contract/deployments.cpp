@@ -67,11 +67,19 @@ Verdict wrong_index(const MeshReading& mesh, const std::vector<std::string>& axe
   return std::nullopt;
 }
 
+/// Axes of more than one rank, sorted: the others make no difference to any group.
+std::vector<std::string> that_matter(const GridSpec& grid, std::vector<std::string> names) {
+  for (const Axis& axis : grid.axes)
+    if (axis.size == 1) std::erase(names, axis.name);
+  return sorted(std::move(names));
+}
+
 Verdict wrong_groups(const ClassReading& reading, const std::string& what,
                      const std::vector<std::string>& axes, const GroupSet& found) {
-  if (sorted(found.axes) != sorted(axes))
-    return violation("P9", -1, reading.at() + "axes of " + what, set_words(sorted(axes)),
-                     set_words(sorted(found.axes)));
+  const std::vector<std::string> want = that_matter(reading.grid(), axes),
+                                 got = that_matter(reading.grid(), found.axes);
+  if (want != got)
+    return violation("P9", -1, reading.at() + "axes of " + what, set_words(want), set_words(got));
   Verdict bad = p9_groups(axes_only(reading.grid().axes), axes, found.groups);
   if (bad) bad->sentence = reading.at() + what + ": " + bad->sentence;
   return bad;

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/layout_proof_rows.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "cli/formats/golden_fixture.h"
+#include "cli/golden_run.h"
+#include "cli/project_files.h"
+#include "optimized/guarded_run.h"
+#include "reference/check.h"
+
+namespace eplora {
+namespace {
+
+using suite::DeployedSizes;
+using suite::LayoutTrial;
+using suite::Proof;
+using State = ProofRow::State;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Sizes of the judges: the model's where it is given, and a batch of 4096 tokens.
+DeployedSizes structural_sizes(const LayerClass& c, const std::optional<ModelConfig>& model) {
+  DeployedSizes sizes;
+  sizes.tokens = 4096;
+  sizes.hidden = model ? model->hidden : 1024;
+  sizes.intermediate = model ? model->moe_intermediate : 1024;
+  sizes.shared_intermediate =
+      c.spec.shared_experts.intermediate != 0 ? c.spec.shared_experts.intermediate : sizes.intermediate;
+  sizes.max_lora_rank = 64;
+  sizes.top_k = model ? std::max(model->top_k, 1) : 8;
+  sizes.num_layers =
+      model && !model->moe_layers.empty() ? static_cast<std::int64_t>(model->moe_layers.size()) : 8;
+  const std::int64_t wanted = sizes.intermediate, layers = sizes.num_layers;
+  sizes = suite::fitting_sizes(c, sizes);
+  if (!model) return sizes;
+  sizes.intermediate = wanted;  // a model's sizes are not rounded: what does not divide is refused by name
+  sizes.num_layers = layers;
+  return sizes;
+}
+
+std::string sizes_words(const DeployedSizes& s) {
+  return fmt::format("T={}, H={}, I={}, R={}", s.tokens, s.hidden, s.intermediate, s.max_lora_rank);
+}
+
+/// The i-th batch: sizes that differ in what breaks things - no tokens, one token, many, no adapters.
+DeployedSizes batch_sizes(const LayerClass& c, int i) {
+  constexpr std::int64_t kTokens[] = {7, 1, 13, 0, 2, 32, 5}, kTopK[] = {2, 1, 3, 4};
+  DeployedSizes sizes = suite::proof_sizes(c);
+  sizes.tokens = kTokens[i % std::size(kTokens)];
+  sizes.top_k = kTopK[i % std::size(kTopK)];
+  sizes.max_loras = (i + 2) % 5;
+  sizes.max_lora_rank = 1 + i % 4;
+  sizes.hidden = 3 + i % 6;
+  sizes.layer = i % sizes.num_layers;
+  sizes.shared_outer = i % 3 == 2;
+  return suite::fitting_sizes(c, sizes);
+}
+
+class Prover {
+ public:
+  Prover(const ProofRun& run, const Backends& backends, Progress& progress)
+      : run_(run),
+        backends_(backends),
+        progress_(progress),
+        spoil_(run.sum_over ? sums_over(*run.sum_over) : suite::Spoil{}),
+        full_(make_deployment(run.spec)),
+        few_spec_(suite::shrunk_deployment(run.spec, run.most_ranks)),
+        few_(make_deployment(few_spec_)) {
+    if (!run.sum_over) return;
+    for (const LayerClass& c : full_.classes)
+      for (const std::string& axis : *run.sum_over) c.layout.mesh.size_of(axis);
+  }
+
+  std::vector<ProofRow> all() {
+    for (std::size_t i = 0; i < full_.classes.size(); ++i) {
+      structural(full_.classes[i], i == 0);
+      numbers(few_.classes[i]);
+      golden(few_.classes[i]);
+    }
+    return std::move(rows_);
+  }
+
+ private:
+  ProofRow row_of(Proof proof, const LayerClass& c) const {
+    ProofRow row;
+    row.id = to_string(proof);
+    row.words = words_of(proof);
+    row.contract = contract_of(proof);
+    row.layer_class = c.spec.name;
+    return row;
+  }
+
+  /// A broken row with its smallest case.
+  void broken(ProofRow& row, Proof proof, const LayoutTrial& trial, const contract::Violation& violation,
+              bool shrink) {
+    row.state = State::broken;
+    row.sentence = violation.sentence;
+    if (!shrink) return;
+    progress_.say(fmt::format("{}: making the case smaller", row.id));
+    const suite::SmallestTrial small = suite::smallest(proof, trial, spoil_);
+    row.smallest = LayoutCase{small.trial, proof, "", run_.sum_over};
+    row.smallest_sentence = small.violation.sentence;
+  }
+
+  /// A trial for shrinking: the full size is cut to few ranks first where that is broken too.
+  LayoutTrial start_of(Proof proof, const LayoutTrial& full) const {
+    LayoutTrial few{few_spec_, full.layer_class, {}, run_.seed};
+    const LayerClass& c = few_.class_named(full.layer_class);
+    few.sizes = suite::proof_sizes(c);
+    return suite::prove(proof, suite::resolve(few, spoil_)) ? few : full;
+  }
+
+  void structural(const LayerClass& c, bool first) {
+    const LayoutTrial trial{run_.spec, c.spec.name, structural_sizes(c, run_.model), run_.seed};
+    const suite::ResolvedTrial resolved = suite::resolve(trial, spoil_);
+    for (const Proof proof : suite::kProofs) {
+      if (!suite::is_structural(proof) || (proof == Proof::groups && !first)) continue;
+      progress_.say(fmt::format("{}: {}", c.spec.name, words_of(proof)));
+      const auto start = std::chrono::steady_clock::now();
+      ProofRow row = row_of(proof, c);
+      if (proof == Proof::groups) row.layer_class = "";
+      const contract::Verdict bad = suite::prove(proof, resolved);
+      row.tried = fmt::format("all {} ranks", full_.num_ranks);
+      if (proof == Proof::slices || proof == Proof::reductions) row.tried += ", " + sizes_words(trial.sizes);
+      if (proof == Proof::owners) row.tried += fmt::format(", E={}", resolved.plan.num_ids());
+      if (proof == Proof::replicas)
+        row.tried = fmt::format("{} ids x 64 tokens x {} slots", resolved.plan.num_ids(), trial.sizes.top_k);
+      if (bad) broken(row, proof, start_of(proof, trial), *bad, true);
+      row.seconds = seconds_since(start);
+      rows_.push_back(std::move(row));
+    }
+  }
+
+  std::string ranks_words() const {
+    if (few_.num_ranks == full_.num_ranks) return fmt::format("{} ranks", few_.num_ranks);
+    return fmt::format("{} ranks, shrunk from {}", few_.num_ranks, full_.num_ranks);
+  }
+
+  void numbers(const LayerClass& c) {
+    for (const auto& backend : backends_) {
+      const bool is_reference = backend->name() == "reference";
+      ProofRow row = row_of(Proof::whole, c);
+      if (!is_reference) {
+        row.id += fmt::format(" ({})", backend->name());
+        row.words += fmt::format(", routed and sliced by {}", backend->name());
+      }
+      if (!backend->supports(Operation::route) || !backend->supports(Operation::slice)) {
+        row.state = State::skipped;
+        row.tried = fmt::format("{} has no route or no slice", backend->name());
+        rows_.push_back(std::move(row));
+        continue;
+      }
+      const auto start = std::chrono::steady_clock::now();
+      const reference::LayerSteps steps = is_reference ? reference::LayerSteps{} : guarded_steps(*backend);
+      row.tried = fmt::format("{} random batches on {}, E={}, in double, bound {:.0e}", run_.batches,
+                              ranks_words(), c.spec.placement.num_experts, suite::kWholeBound);
+      for (int i = 0; i < run_.batches && row.state == State::holds; ++i) {
+        progress_.say(fmt::format("{}: {} batch {} of {}", c.spec.name, row.id, i + 1, run_.batches));
+        const LayoutTrial trial{few_spec_, c.spec.name, batch_sizes(c, i),
+                                run_.seed + static_cast<std::uint64_t>(i)};
+        const contract::Verdict bad = suite::prove(Proof::whole, suite::resolve(trial, spoil_), steps);
+        if (bad) broken(row, Proof::whole, trial, *bad, is_reference);
+      }
+      row.seconds = seconds_since(start);
+      rows_.push_back(std::move(row));
+    }
+    ProofRow row = row_of(Proof::necessity, c);
+    const auto start = std::chrono::steady_clock::now();
+    progress_.say(fmt::format("{}: {}", c.spec.name, row.words));
+    const LayoutTrial trial{few_spec_, c.spec.name, suite::proof_sizes(c), run_.seed};
+    row.tried = fmt::format("each axis of {}, up to 6 batches", ranks_words());
+    const contract::Verdict wrong = suite::prove(Proof::whole, suite::resolve(trial, spoil_));
+    if (wrong) {
+      row.state = State::skipped;
+      row.tried = "sharded is not whole to begin with";
+    } else if (const contract::Verdict bad = suite::prove(Proof::necessity, suite::resolve(trial, spoil_))) {
+      broken(row, Proof::necessity, trial, *bad, true);
+    }
+    row.seconds = seconds_since(start);
+    rows_.push_back(std::move(row));
+  }
+
+  /// The class with a fixture's expert count; nothing where its placement cannot take it.
+  std::optional<std::string> fit_fixture(DeploymentSpec& spec, const std::string& name,
+                                         const GoldenFixture& fixture) const {
+    for (LayerClassSpec& c : spec.classes) {
+      if (c.name != name) continue;
+      const std::int32_t E = fixture.geometry.num_experts;
+      if (c.placement.rule == PlacementRule::table && c.placement.num_experts != E)
+        return fmt::format("its table places {} experts, the fixture has {}", c.placement.num_experts, E);
+      if (fixture.geometry.gated == (c.weight_form == WeightForm::non_gated))
+        return fmt::format("its weight form is {}, the fixture is {}", to_string(c.weight_form),
+                           fixture.geometry.gated ? "gated" : "not gated");
+      c.placement.num_experts = E;
+      c.shared_experts = {};  // the fixtures have none
+      c.shared_outer = fixture.geometry.shared_outer;
+    }
+    return std::nullopt;
+  }
+
+  void golden(const LayerClass& c) {
+    const std::filesystem::path folder = project_folder("property_tests/golden");
+    if (folder.empty()) {
+      rows_.push_back(golden_row(c, "golden fixtures"));
+      rows_.back().state = State::skipped;
+      rows_.back().tried = "the project's fixtures are not here";
+      return;
+    }
+    for (const std::filesystem::path& path : list_golden_fixtures(folder)) {
+      const auto start = std::chrono::steady_clock::now();
+      const GoldenFixture fixture = load_golden_fixture(path);
+      ProofRow row = golden_row(c, fixture.name);
+      progress_.say(fmt::format("{}: {}", c.spec.name, fixture.name));
+      DeploymentSpec spec = few_spec_;
+      std::optional<std::string> skip = fit_fixture(spec, c.spec.name, fixture);
+      if (!skip) skip = against_recording(spec, c.spec.name, fixture, row);
+      if (skip) {
+        row.state = State::skipped;
+        row.tried = *skip;
+      }
+      row.seconds = seconds_since(start);
+      rows_.push_back(std::move(row));
+    }
+  }
+
+  ProofRow golden_row(const LayerClass& c, const std::string& name) const {
+    ProofRow row;
+    row.id = "golden";
+    row.words = "sharded equals what transformers and PEFT recorded: " + name;
+    row.contract = "P7";
+    row.layer_class = c.spec.name;
+    return row;
+  }
+
+  /// Every recorded case on every rank, in double; why it does not fit, where it does not.
+  std::optional<std::string> against_recording(const DeploymentSpec& spec, const std::string& name,
+                                               const GoldenFixture& fixture, ProofRow& row) const {
+    PlanSizes sizes;
+    sizes.tokens = fixture.num_tokens;
+    sizes.hidden = fixture.geometry.hidden;
+    sizes.intermediate = fixture.geometry.intermediate;
+    for (const PeftAdapter& adapter : fixture.adapters)
+      for (const auto& [id, layer] : adapter.adapter().layers)
+        for (const LoraPair* pair : {&layer.gate_up[0], &layer.gate_up[1], &layer.down})
+          if (pair->present()) sizes.max_lora_rank = std::max(sizes.max_lora_rank, pair->rank());
+    ClassPlan plan;
+    try {
+      const Deployment deployment = make_deployment(spec);
+      const LayerClass& c = deployment.class_named(name);
+      sizes.max_lora_rank =
+          (sizes.max_lora_rank + c.lora_rank_parts - 1) / c.lora_rank_parts * c.lora_rank_parts;
+      sizes.num_layers = c.stages;
+      plan = make_class_plan(deployment, c, sizes);
+      if (spoil_) spoil_(deployment, plan);
+    } catch (const InvalidArgument& error) {
+      return error.what();
+    }
+    double worst = 0;
+    for (const GoldenCase& one : fixture.cases) {
+      reference::DeployedProblem problem;
+      problem.routed = fixture.problem(one);
+      problem.layer = sizes.num_layers - 1;
+      const reference::Matrix<double> want =
+          Eigen::Map<const reference::Matrix<float>>(one.output.data(), sizes.tokens, sizes.hidden)
+              .cast<double>();
+      std::vector<reference::Matrix<double>> outputs;
+      try {
+        outputs = reference::deployed_moe_layer<double>(problem, plan);
+      } catch (const InvalidArgument& error) {
+        if (!spoil_) return error.what();
+        row.state = State::broken;
+        row.sentence = std::string("the ranks cannot run it: ") + error.what();
+        row.tried = one.name;
+        return std::nullopt;
+      }
+      for (std::int32_t rank = 0; rank < plan.num_ranks(); ++rank) {
+        const Range layers = plan.ranks[rank].layers;
+        if (problem.layer < layers.begin || problem.layer >= layers.end) continue;
+        const double error = (outputs[rank] - want).norm() / want.norm();
+        if (!(error <= worst)) worst = error;
+        if (error <= kDoubleBound || row.state == State::broken) continue;
+        row.state = State::broken;
+        row.sentence = fmt::format("{}, output on rank {}: relative error {:.2e}, the bound is {:.1e}",
+                                   one.name, rank, error, kDoubleBound);
+      }
+    }
+    row.tried = fmt::format("{} outputs on {}, error at most {:.1e}, bound {:.1e}", fixture.cases.size(),
+                            ranks_words(), worst, kDoubleBound);
+    return std::nullopt;
+  }
+
+  const ProofRun& run_;
+  const Backends& backends_;
+  Progress& progress_;
+  suite::Spoil spoil_;
+  Deployment full_;
+  DeploymentSpec few_spec_;
+  Deployment few_;
+  std::vector<ProofRow> rows_;
+};
+
+}  // namespace
+
+reference::LayerSteps guarded_steps(Backend& backend) {
+  const GuardedRun run(backend);
+  reference::LayerSteps steps;
+  steps.route = [run](const RouteProblem& problem) { return run.route(problem); };
+  steps.slice = [run](const SliceProblem& problem, const BufferView& view) {
+    LoraBuffers copy(*problem.shape);
+    const auto each = [&](auto move) {
+      for (std::size_t n = 0; n < problem.shape->layers.size(); ++n)
+        for (const BufferTensor tensor : kBufferTensors)
+          if (const auto bytes = copy.bytes(n, tensor); !bytes.empty())
+            move(view.tensor[n][static_cast<std::size_t>(tensor)], bytes.data(), bytes.size());
+      const auto scales = static_cast<std::size_t>(problem.shape->scale_elements()) * sizeof(float);
+      if (scales > 0) move(view.scale, copy.view().scale, scales);
+    };
+    each([](const void* theirs, void* ours, std::size_t bytes) { std::memcpy(ours, theirs, bytes); });
+    run.slice(problem, copy);
+    each([](void* theirs, const void* ours, std::size_t bytes) { std::memcpy(theirs, ours, bytes); });
+  };
+  return steps;
+}
+
+std::vector<ProofRow> prove_layout(const ProofRun& run, const Backends& backends, Progress& progress) {
+  return Prover(run, backends, progress).all();
+}
+
+}  // namespace eplora
