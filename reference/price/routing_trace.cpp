@@ -53,7 +53,8 @@ RoutingTrace with_fused_columns(const RoutingTrace& trace, std::int32_t top_k, s
   RoutingTrace out{trace.num_tokens, wide, {}, trace.token_lora_mapping};
   out.topk_ids.reserve(trace.num_tokens * wide);
   for (std::int64_t t = 0; t < trace.num_tokens; ++t) {
-    for (std::int32_t k = 0; k < top_k; ++k) out.topk_ids.push_back(trace.id(t, k));
+    for (std::int32_t k = 0; k < top_k; ++k)
+      out.topk_ids.push_back(trace.id(t, k) < num_experts ? trace.id(t, k) : -1);
     for (std::int32_t j = 0; j < count; ++j) out.topk_ids.push_back(num_experts + j);
   }
   return out;

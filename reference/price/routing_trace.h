@@ -28,8 +28,8 @@ void validate(const RoutingTrace& trace);
 /// unless `num_tokens` is 0.
 RoutingTrace with_tokens(const RoutingTrace& trace, std::int64_t num_tokens);
 
-/// Columns E .. E+count-1 behind the routed ones: the slots of fused shared experts. A trace of `top_k +
-/// count` columns has them already and is returned as it is.
+/// Columns E .. E+count-1 behind the routed ones, whose ids outside `[0, E)` become negative: the slots of
+/// fused shared experts. A trace of `top_k + count` columns has them already and is returned as it is.
 RoutingTrace with_fused_columns(const RoutingTrace& trace, std::int32_t top_k, std::int32_t num_experts,
                                 std::int32_t count);
 
