@@ -338,11 +338,18 @@ class Run {
     else if (backend.form().ids == contract::AcceptedIds::distinct_in_token &&
              record.pattern == Pattern::one_expert)
       why = "it accepts distinct ids in a token alone, and the pattern one-expert has none";
+    if (backend.supports(Operation::delta))
+      skip_once("delta on " + std::string(backend.name()),
+                "no suite times it; eplora check --property delta judges it");
     if (why.empty()) return true;
+    skip_once(what, why);
+    return false;
+  }
+
+  void skip_once(const std::string& what, const std::string& why) {
     if (std::ranges::none_of(outcome_.record.skipped,
                              [&](const Skipped& s) { return s.what == what && s.why == why; }))
       skip(what, why);
-    return false;
   }
 
   static Operation operation_of(Suite suite) {

@@ -13,6 +13,7 @@
 #include "cli/formats/layout_file.h"
 #include "cli/json_output.h"
 #include "cli/layout_text.h"
+#include "optimized/external/external_backend.h"
 #include "reference/check.h"
 #include "reference/layout/presets.h"
 
@@ -33,6 +34,21 @@ Backends chosen_backends(const std::vector<std::string>& names) {
   Backends backends;
   for (const std::string& name : names) backends.push_back(make_backend(name));
   return backends;
+}
+
+/// Whether a backend has anything that is compared; of a library's delta it says who judges it.
+bool anything_to_compare(const Backends& backends) {
+  bool any = false;
+  for (const auto& backend : backends) {
+    for (const Operation operation : kOperations)
+      any |= operation != Operation::delta && backend->supports(operation);
+    if (is_external_backend(backend->name()) && backend->supports(Operation::delta))
+      fmt::print(stderr,
+                 "eplora: not compared: delta on {0} (its law is a numeric bound: eplora check --backend {0} "
+                 "--property delta judges it)\n",
+                 backend->name());
+  }
+  return any;
 }
 
 }  // namespace
@@ -63,6 +79,11 @@ int run_compare(const CompareOptions& options, const Output& output) {
     apart.enter("compare");
   }
   const Backends backends = chosen_backends(options.backends);
+  if (!anything_to_compare(backends)) {
+    apart.leave();
+    fmt::print(stderr, "eplora: nothing was compared\n");
+    return kNothingRan;
+  }
   nlohmann::ordered_json document = json_document("compare");
   document["seed"] = options.seed;
   Progress progress;

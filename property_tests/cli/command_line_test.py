@@ -667,6 +667,15 @@ class SharedLibraries(Case):
         done = run(*QUICK_COMPARE, "--backend", self.library("align"))
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
+    def test_compare_and_bench_of_a_delta_say_who_judges_it(self):
+        done = run(*QUICK_COMPARE, "--backend", self.library("delta"))
+        self.assertEqual(done.returncode, 3, done.stdout + done.stderr)
+        self.assertRegex(done.stderr, r"not compared: delta on .*libdelta\.so .*eplora check --backend .*libdelta\.so --property delta")
+        self.assertIn("nothing was compared", done.stderr)
+        done = self.bench("delta")
+        self.assertEqual(done.returncode, 3, done.stdout + done.stderr)
+        self.assertRegex(done.stderr, r"not timed: delta on .*libdelta\.so \(no suite times it; eplora check --property delta judges it\)")
+
     def test_compare_says_that_a_library_crashed(self):
         done = run(*QUICK_COMPARE, "--backend", self.library("crashing"))
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
