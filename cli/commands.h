@@ -81,6 +81,7 @@ struct LayoutSearchOptions {
   std::int64_t tokens = 4096;
   std::int32_t adapters = 8;
   std::int64_t lora_rank = 16;
+  std::string trace = "zipf";
 };
 int run_layout_search(const LayoutSearchOptions& options, const Output& output);
 

@@ -4,9 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <tuple>
 
 #include "cli/commands.h"
@@ -14,11 +12,10 @@
 #include "cli/json_output.h"
 #include "cli/table.h"
 #include "reference/check.h"
+#include "reference/price/price.h"
 
 namespace eplora {
 namespace {
-
-constexpr std::int64_t kElement = 2;  // bytes of a bf16 weight, activation or LoRA factor
 
 std::vector<std::int32_t> divisors(std::int32_t number) {
   std::vector<std::int32_t> result;
@@ -86,71 +83,31 @@ std::string reason_against(const SearchRequest& request, const DeploymentSpec& s
   }
 }
 
-/// Slots of one EP rank over the mean, experts chosen in proportion to 1/(e+1)^skew, replicas sharing evenly.
-double imbalance(const SearchRequest& request, const Placement& placement) {
-  std::vector<double> load(placement.ep(), 0.0);
-  double all = 0;
-  for (std::int32_t e = 0; e < placement.num_experts(); ++e) {
-    const double share = std::pow(e + 1.0, -request.skew);
-    const auto& replicas = placement.replicas(e);
-    for (const ExpertReplica& replica : replicas)
-      load[replica.ep_rank] += share / static_cast<double>(replicas.size());
-    all += share;
-  }
-  return *std::max_element(load.begin(), load.end()) * placement.ep() / all;
+PricedModel priced_model(const ModelConfig& model) {
+  PricedModel priced{model.num_experts,      model.top_k, model.hidden,
+                     model.moe_intermediate, model.gated, model.moe_layers};
+  if (priced.moe_layers.empty()) priced.moe_layers = {0};  // the file does not say how many
+  return priced;
 }
 
-std::int64_t overlap(const Range& a, const Range& b) {
-  return std::max<std::int64_t>(0, std::min(a.end, b.end) - std::max(a.begin, b.begin));
-}
-
-RankedLayout priced(const SearchRequest& request, LayoutLine line) {
+RankedLayout priced(const SearchRequest& request, const RoutingTrace& trace, LayoutLine line) {
   const Deployment deployment = make_deployment(deployment_of_line(line, request.model.num_experts));
-  const LayerClass& c = deployment.classes.front();
-  const ModelConfig& m = request.model;
-  const std::int64_t halves = m.gated ? 2 : 1, H = m.hidden,
-                     i = m.moe_intermediate / c.layout.place(0).moe_tp;
-  RankedLayout out{std::move(line), 0, imbalance(request, c.layout.placement), 0, 0};
-  std::int64_t most = 0;
-  for (const auto& row : c.layout.placement.experts_of_rank())
-    most = std::max(most, static_cast<std::int64_t>(row.size()));
-  const std::int64_t base = (halves + 1) * i * H;
-  const std::int64_t lora = request.max_lora_rank * (halves * H + halves * i + i + H);
-  out.memory = most * (base + request.max_loras * lora) * kElement;
-  const PlanSizes sizes{request.tokens, H, m.moe_intermediate, 0, request.max_lora_rank, 1};
-  const ClassPlan plan = make_class_plan(deployment, c, sizes);
-  const std::vector<std::int32_t> sum_group = group_of_rank(plan.routed_sum, plan.num_ranks());
-  for (std::int32_t rank = 0; rank < plan.num_ranks(); ++rank) {
-    const RankPlan& mine = plan.ranks[rank];
-    const auto far = [&](std::int32_t other) { return other / request.node != rank / request.node; };
-    // Tokens that do not stand here come from the nearest rank that holds them, a home part once.
-    std::int64_t bytes = 0, far_bytes = 0;
-    for (std::int32_t d = 0; d < plan.home_parts; ++d) {
-      const std::int64_t rows = overlap(mine.tokens, contiguous_part(request.tokens, plan.home_parts, d));
-      if (rows == 0 || deployment.home[rank] == d) continue;
-      bool near = false;
-      for (std::int32_t other = rank / request.node * request.node;
-           other < std::min(plan.num_ranks(), (rank / request.node + 1) * request.node); ++other)
-        near = near || deployment.home[other] == d;
-      bytes += rows * H * kElement;
-      far_bytes += near ? 0 : rows * H * kElement;
-    }
-    // The sum as a ring: 2(G-1)/G of the rows, of which the share of far neighbours crosses nodes.
-    const auto& group = plan.routed_sum.groups[sum_group[rank]];
-    const auto G = static_cast<std::int64_t>(group.size());
-    const std::int64_t reduced = 2 * (G - 1) * mine.tokens.size() * H * kElement / G;
-    const auto others = std::count_if(group.begin(), group.end(), far);
-    bytes += reduced;
-    far_bytes += G == 1 ? 0 : reduced * others / (G - 1);
-    out.bytes = std::max(out.bytes, bytes);
-    out.far_bytes = std::max(out.far_bytes, far_bytes);
+  PriceOptions options;
+  options.adapters = {request.max_loras, request.max_lora_rank};
+  options.traffic.ranks_per_node = request.node;
+  const Price price = price_deployment(deployment, priced_model(request.model), trace, options);
+  RankedLayout out{std::move(line), 0, price.imbalance(), 0, 0, price.seconds};
+  for (const RankPrice& rank : price.ranks) {
+    out.memory = std::max(out.memory, rank.memory.total());
+    out.bytes = std::max(out.bytes, rank.traffic.sent().total());
+    out.between_bytes = std::max(out.between_bytes, rank.traffic.sent().between);
   }
   return out;
 }
 
 std::string bytes_words(std::int64_t bytes) {
-  constexpr double kMiB = 1024.0 * 1024.0;
-  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / kMiB);
+  constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+  return fmt::format("{:.3f} GiB", static_cast<double>(bytes) / kGiB);
 }
 
 SearchObjective objective_of(const std::string& word) {
@@ -166,27 +123,29 @@ SearchResult search_layouts(const SearchRequest& request, Progress& progress) {
   require_in_range("--ranks", request.ranks, 1, 1024);
   SearchResult result;
   const std::vector<LayoutLine> lines = candidates(request);
+  const RoutingTrace trace = make_trace(parse_synthetic_trace(request.trace), request.tokens,
+                                        request.model.top_k, request.model.num_experts, request.max_loras);
   for (const LayoutLine& line : lines) {
     ++result.tried;
     progress.say(fmt::format("layout {} of {}", result.tried, lines.size()));
     const std::string reason = reason_against(request, deployment_of_line(line, request.model.num_experts));
     if (reason.empty())
-      result.ranked.push_back(priced(request, line));
+      result.ranked.push_back(priced(request, trace, line));
     else
       ++result.dropped[reason];
   }
   const auto key = [&](const RankedLayout& one) {
     const auto memory = static_cast<double>(one.memory), bytes = static_cast<double>(one.bytes),
-               far = static_cast<double>(one.far_bytes);
+               between = static_cast<double>(one.between_bytes);
     switch (request.objective) {
       case SearchObjective::memory:
-        return std::tuple(memory, far, bytes, one.balance);
+        return std::tuple(memory, between, bytes, one.balance);
       case SearchObjective::balance:
-        return std::tuple(one.balance, memory, far, bytes);
+        return std::tuple(one.balance, memory, between, bytes);
       case SearchObjective::bytes:
         break;
     }
-    return std::tuple(far, bytes, memory, one.balance);
+    return std::tuple(between, bytes, memory, one.balance);
   };
   std::stable_sort(result.ranked.begin(), result.ranked.end(),
                    [&](const RankedLayout& a, const RankedLayout& b) { return key(a) < key(b); });
@@ -202,6 +161,7 @@ int run_layout_search(const LayoutSearchOptions& options, const Output& output) 
   request.tokens = options.tokens;
   request.max_loras = options.adapters;
   request.max_lora_rank = options.lora_rank;
+  request.trace = options.trace;
   Progress progress;
   const SearchResult result = search_layouts(request, progress);
   progress.clear();
@@ -211,9 +171,12 @@ int run_layout_search(const LayoutSearchOptions& options, const Output& output) 
     document["model"] = request.model.name;
     document["ranks"] = request.ranks;
     document["objective"] = options.objective;
-    document["assumptions"] = {{"tokens", request.tokens},      {"node", request.node},
-                               {"adapters", request.max_loras}, {"lora_rank", request.max_lora_rank},
-                               {"bytes_an_element", kElement},  {"skew", request.skew}};
+    document["assumptions"] = {{"tokens", request.tokens},
+                               {"node", request.node},
+                               {"adapters", request.max_loras},
+                               {"lora_rank", request.max_lora_rank},
+                               {"bytes_an_element", ElementBytes{}.weights},
+                               {"trace", request.trace}};
     document["tried"] = result.tried;
     document["dropped"] = nlohmann::ordered_json::object();
     for (const auto& [reason, count] : result.dropped) document["dropped"][reason] = count;
@@ -225,30 +188,35 @@ int run_layout_search(const LayoutSearchOptions& options, const Output& output) 
                                      {"memory", one.memory},
                                      {"balance", one.balance},
                                      {"bytes", one.bytes},
-                                     {"far_bytes", one.far_bytes}});
+                                     {"between_bytes", one.between_bytes},
+                                     {"seconds", one.seconds}});
     }
     print_json(document);
     return result.ranked.empty() ? kNothingRan : kAgreement;
   }
   Table table;
   table.column("#", Table::Align::right);
-  table.column("memory", Table::Align::right, "fullest rank, a layer").column("balance", Table::Align::right);
-  table.column("received", Table::Align::right, "busiest rank, a layer")
-      .column("other nodes", Table::Align::right, "busiest rank, a layer");
+  table.column("memory", Table::Align::right, "fullest rank")
+      .column("max/mean", Table::Align::right, "slots");
+  table.column("in all", Table::Align::right, "busiest rank sends")
+      .column("to other nodes", Table::Align::right, "busiest rank sends");
+  table.column("time", Table::Align::right, "estimate");
   table.column("layout, as eplora layout check takes it");
   for (std::size_t i = 0; i < shown; ++i) {
     const RankedLayout& one = result.ranked[i];
     table.row({fmt::format("{}", i + 1), bytes_words(one.memory), fmt::format("{:.3f}", one.balance),
-               bytes_words(one.bytes), bytes_words(one.far_bytes), layout_line(one.line)});
+               bytes_words(one.bytes), bytes_words(one.between_bytes),
+               fmt::format("{:.2f} ms", one.seconds * 1e3), layout_line(one.line)});
   }
   fmt::print("{}\n", styled(fmt::format("{} on {} ranks, by {}", request.model.name, request.ranks,
                                         options.objective),
                             Style::heading, output.color));
   fmt::print(
-      "bf16, {} tokens a batch, nodes of {} ranks, {} adapters of rank {}; balance: experts chosen in "
-      "proportion to "
-      "1/(e+1)\n\n",
-      request.tokens, request.node, request.max_loras, request.max_lora_rank);
+      "all {} MoE layers; bf16, {} tokens a batch routed by {}, nodes of {} ranks, {} adapters of rank {}; "
+      "rates as in "
+      "reference/price/time.h\n\n",
+      std::max<std::size_t>(1, request.model.moe_layers.size()), request.tokens, request.trace, request.node,
+      request.max_loras, request.max_lora_rank);
   fmt::print("{}\n{} layouts tried, {} proven, the best {} shown.\n", table.render(output.color),
              result.tried, result.ranked.size(), shown);
   for (const auto& [reason, count] : result.dropped) fmt::print("{:>6} dropped: {}\n", count, reason);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Layouts of a number of ranks, enumerated: axis orders, factorizations, placements, attention's data
-// parallelism. What the judges or the sharded layer refuse is counted by reason; the rest is ranked by stated
-// formulas.
+// parallelism. What the judges or the sharded layer refuse is counted by reason; the rest is ranked by their
+// price.
 #pragma once
 
 #include <cstdint>
@@ -24,16 +24,17 @@ struct SearchRequest {
   std::int64_t tokens = 4096;       ///< T of a batch, all ranks together
   std::int32_t max_loras = 8;       ///< L
   std::int64_t max_lora_rank = 16;  ///< R
-  double skew = 1;                  ///< expert e is chosen in proportion to 1 / (e + 1)^skew
+  std::string trace = "zipf";       ///< as `parse_synthetic_trace` takes it
 };
 
-/// A layout that passed every judge, with what it costs.
+/// A layout that passed every judge, with its price (reference/price).
 struct RankedLayout {
   LayoutLine line;
-  std::int64_t memory = 0;     ///< bytes of expert weights and adapter buffers on the fullest rank, one layer
-  double balance = 1;          ///< slots on the busiest rank over the mean
-  std::int64_t bytes = 0;      ///< bytes that the busiest rank receives for one layer: gather and sum
-  std::int64_t far_bytes = 0;  ///< of those, from other nodes
+  std::int64_t memory = 0;  ///< bytes on the fullest rank: expert weights and adapter buffers, all layers
+  double balance = 1;       ///< slots on the busiest rank over the mean
+  std::int64_t bytes = 0;   ///< bytes that the busiest rank sends, all layers
+  std::int64_t between_bytes = 0;  ///< of those that leave the node, on the rank with most of them
+  double seconds = 0;              ///< estimate, all layers
 };
 
 struct SearchResult {

@@ -237,6 +237,9 @@ void add_layout_search(CLI::App& layout, Program& program) {
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 16).description(""))
       ->type_name("R")
       ->capture_default_str();
+  app->add_option("--trace", options.trace, "routing: uniform, zipf, zipf:1.1, adapter")
+      ->type_name("KIND")
+      ->capture_default_str();
 }
 
 void add_layout(Program& program) {
