@@ -85,6 +85,25 @@ struct LayoutSearchOptions {
 };
 int run_layout_search(const LayoutSearchOptions& options, const Output& output);
 
+struct LayoutCostOptions {
+  std::string layout;
+  std::string model;         ///< a config.json, or a name of examples/models
+  std::int64_t tokens = -1;  ///< negative = as many as a recorded trace has
+  std::string trace = "uniform";
+  std::uint64_t seed = 1;  ///< of synthetic traces
+  std::int32_t adapters = 8;
+  std::int64_t rank = 16;  ///< of the adapter buffers, R
+  std::string dtype = "bf16", adapter_dtype = "bf16", activation_dtype = "bf16";
+  std::int64_t block_size = 64;
+  std::int32_t ranks_per_node = 8;
+  std::string exchange = "automatic";
+  bool per_slot = false;
+  /// 0 = the defaults of reference/price/time.h; TFLOP/s and GB/s.
+  double tflops = 0, memory_rate = 0, inside_rate = 0, between_rate = 0;
+  bool ranks = false;  ///< a row a rank, however many
+};
+int run_layout_cost(const LayoutCostOptions& options, const Output& output);
+
 struct MutantsOptions {
   std::string mutant;  ///< empty = all
   int cases = 0;

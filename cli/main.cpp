@@ -39,6 +39,7 @@ struct Program {
   LayoutShowOptions layout_show;
   LayoutCheckOptions layout_check;
   LayoutSearchOptions layout_search;
+  LayoutCostOptions layout_cost;
   MutantsOptions mutants;
   BenchOptions bench;
   BenchVerifyOptions bench_verify;
@@ -242,6 +243,75 @@ void add_layout_search(CLI::App& layout, Program& program) {
       ->capture_default_str();
 }
 
+void add_layout_cost(CLI::App& layout, Program& program) {
+  LayoutCostOptions& options = program.layout_cost;
+  CLI::App* app = command(layout, program, "cost",
+                          "The price of a layout: bytes of weights and adapter buffers, slots, blocks and "
+                          "padding, bytes sent, an "
+                          "estimate\n"
+                          "of time, for every rank; and every assumption with its value.",
+                          "eplora layout cost tp=8,ep=4 --model qwen3-30b-a3b --tokens 4096 --trace zipf:1.1",
+                          [&options](const Output& output) { return run_layout_cost(options, output); });
+  app->add_option("layout", options.layout, "as for eplora layout check")->required();
+  app->add_option("--model", options.model, "config.json, or a name of examples/models")
+      ->required()
+      ->type_name("MODEL");
+  app->add_option("--tokens", options.tokens, "tokens of a batch (default: those of a recorded trace)")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{kMaxIndex}).description(""))
+      ->type_name("T");
+  app->add_option("--trace", options.trace,
+                  "topk_ids as .npy or .safetensors, or uniform, zipf:1.1, adapter:1.1")
+      ->type_name("TRACE")
+      ->capture_default_str();
+  app->add_option("--seed", options.seed, "seed of a synthetic trace")
+      ->check(CLI::Range(0.0, 0x1p64).description(""))
+      ->type_name("S")
+      ->capture_default_str();
+  app->add_option("--adapters", options.adapters, "adapter slots, L")
+      ->check(CLI::Range(0, 1 << 16).description(""))
+      ->type_name("L")
+      ->capture_default_str();
+  app->add_option("--rank", options.rank, "largest rank of an adapter, R")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 16).description(""))
+      ->type_name("R")
+      ->capture_default_str();
+  app->add_option("--dtype", options.dtype, "base weights: f32, bf16, f16 or fp8")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  app->add_option("--adapter-dtype", options.adapter_dtype, "adapter buffers")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  app->add_option("--activation-dtype", options.activation_dtype, "what travels over links")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  app->add_option("--block-size", options.block_size, "rows of a block, B")
+      ->check(CLI::Range(1, 1 << 20).description(""))
+      ->type_name("B")
+      ->capture_default_str();
+  app->add_option("--ranks-per-node", options.ranks_per_node, "ranks of one node")
+      ->check(CLI::Range(1, 1 << 20).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+  app->add_option("--exchange", options.exchange, "automatic, all_reduce or all_to_all")
+      ->type_name("WAY")
+      ->capture_default_str();
+  app->add_flag("--per-slot", options.per_slot,
+                "a hidden state travels once a slot, not once for a token and rank");
+  app->add_option("--tflops", options.tflops, "peak compute of a rank, TFLOP/s (default 989.4)")
+      ->check(CLI::PositiveNumber.description(""))
+      ->type_name("X");
+  app->add_option("--memory-rate", options.memory_rate, "memory of a rank, GB/s (default 3350)")
+      ->check(CLI::PositiveNumber.description(""))
+      ->type_name("X");
+  app->add_option("--inside-rate", options.inside_rate, "links inside a node, GB/s one way (default 450)")
+      ->check(CLI::PositiveNumber.description(""))
+      ->type_name("X");
+  app->add_option("--between-rate", options.between_rate, "links between nodes, GB/s one way (default 50)")
+      ->check(CLI::PositiveNumber.description(""))
+      ->type_name("X");
+  app->add_flag("--ranks", options.ranks, "a row a rank, also for more than 32 ranks");
+}
+
 void add_layout(Program& program) {
   LayoutShowOptions& options = program.layout_show;
   CLI::App* layout =
@@ -272,6 +342,7 @@ void add_layout(Program& program) {
       ->type_name("FILE");
   add_layout_check(*layout, program);
   add_layout_search(*layout, program);
+  add_layout_cost(*layout, program);
 }
 
 void add_mutants(Program& program) {

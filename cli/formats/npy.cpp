@@ -2,6 +2,7 @@
 #include "cli/formats/npy.h"
 
 #include <array>
+#include <cctype>
 #include <cstring>
 #include <fstream>
 #include <map>

@@ -101,13 +101,13 @@ std::vector<Assumption> assumptions_of(const Deployment& deployment, const Price
                        : "hidden states to ranks that lack them, partial sums back to the sender"});
   const std::vector<Assumption> speeds = {
       {"compute", number(rates.flops) + " FLOP/s x " + number(rates.flops_efficiency),
-       "H100 SXM data sheet, dense BF16; the factor is an estimate"},
+       "--tflops; default H100 SXM data sheet, dense BF16; the factor is an estimate"},
       {"memory", number(rates.memory) + " B/s x " + number(rates.memory_efficiency),
-       "H100 SXM data sheet; the factor is an estimate"},
+       "--memory-rate; default H100 SXM data sheet; the factor is an estimate"},
       {"link inside a node", number(rates.inside) + " B/s x " + number(rates.link_efficiency),
-       "NVLink 4, one way; the factor is an estimate"},
+       "--inside-rate; default NVLink 4, one way; the factor is an estimate"},
       {"link between nodes", number(rates.between) + " B/s x " + number(rates.link_efficiency),
-       "400 Gbit/s a GPU; the factor is an estimate"},
+       "--between-rate; default 400 Gbit/s a GPU; the factor is an estimate"},
       {"latency of dispatch, of combine", number(rates.exchange_latency * 1e6) + " us", "an estimate"},
       {"latency of a ring", number(rates.reduction_latency * 1e6) + " us", "an estimate"},
       {"overlap", "none", "phases follow each other; each ends with its slowest rank"},
