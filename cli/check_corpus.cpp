@@ -34,21 +34,20 @@ Corpus::Corpus(fs::path folder, const std::vector<suite::PropertyInfo>& properti
     : folder_(std::move(folder)) {
   if (!fs::exists(folder_)) return;
   if (!fs::is_directory(folder_)) reject("--corpus", folder_.string(), "a folder");
+  const auto& every = suite::list_properties();
   for (const fs::path& path : files_in(folder_, ".json")) {
     std::ifstream stream(path, std::ios::binary);
     const std::string text((std::istreambuf_iterator<char>(stream)), {});
     const nlohmann::json file = nlohmann::json::parse(text, nullptr, false);
     const bool readable = file.is_object() && file.contains("property") && file["property"].is_string();
-    // What cannot be read is replayed too: the replay says what is wrong with it.
-    if (!readable || std::any_of(properties.begin(), properties.end(), [&](const suite::PropertyInfo& p) {
-          return p.full_name() == file["property"].get<std::string>();
-        }))
+    // What cannot be read, or is of no property at all, is replayed too: the replay says what is wrong with
+    // it.
+    const auto is_this_files = [&](const suite::PropertyInfo& p) {
+      return p.full_name() == file["property"].get<std::string>();
+    };
+    if (!readable || std::any_of(properties.begin(), properties.end(), is_this_files) ||
+        std::none_of(every.begin(), every.end(), is_this_files))
       files_.push_back(path);
-    else if (const auto all = suite::list_properties();
-             std::none_of(all.begin(), all.end(), [&](const suite::PropertyInfo& p) {
-               return p.full_name() == file["property"].get<std::string>();
-             }))
-      files_.push_back(path);  // of no property at all
   }
 }
 

@@ -73,7 +73,8 @@ class Row {
                                                      : 8)) {
     cells_ = std::min<std::int64_t>(B_, 32);
     block_width_ = std::max(static_cast<double>(columns_) * kCell + 8, 74.0);
-    block_height_ = kHead + static_cast<double>((cells_ + columns_ - 1) / columns_) * kCellHeight + 8;
+    const std::int64_t rows = (cells_ + columns_ - 1) / columns_;
+    block_height_ = kHead + static_cast<double>(rows) * kCellHeight + 8;
   }
 
   /// Draws from `y` downwards and returns where it ends.
@@ -164,7 +165,8 @@ class Row {
          ++i) {
       const std::int64_t slot = side_.at("entries")[b * B_ + i];
       const double cx = left + static_cast<double>(i % columns_) * kCell;
-      const double cy = y + kHead + static_cast<double>(i / columns_) * kCellHeight;
+      const std::int64_t row = i / columns_;
+      const double cy = y + kHead + static_cast<double>(row) * kCellHeight;
       const bool is_slot = 0 <= slot && slot < n;
       out += box(cx + 1, cy + 1, kCell - 2, kCellHeight - 2, is_slot ? "slot" : "padding");
       if (!is_slot)
@@ -237,7 +239,7 @@ std::string grid_html(const Json& figure) {
   double end = left;
   for (std::size_t p = 0; p < 3; ++p) {
     const double x = left + static_cast<double>(p) * panel;
-    body += text_at(x, 16, "heading", p == 0 ? kTitles[p] : kTitles[p]);
+    body += text_at(x, 16, "heading", kTitles[p]);
     for (std::size_t k = 0; k < K; ++k)
       body += text_at(x + (static_cast<double>(k) + 0.5) * cell, top - 8, "small", fmt::format("k={}", k));
     for (std::size_t r = 0; r < rows.size(); ++r) {
