@@ -222,7 +222,7 @@ std::filesystem::path save_layout_case(const std::filesystem::path& folder, cons
   if (!one.mutant.empty()) json["mutant"] = one.mutant;
   if (one.sum_over) json["sum_over"] = *one.sum_over;
   const std::string text = json.dump(2) + "\n";
-  const std::filesystem::path path = folder / (name + ".json");
+  std::filesystem::path path = folder / (name + ".json");
   AtomicFile file(path);
   file.write(std::as_bytes(std::span(text)));
   file.commit();

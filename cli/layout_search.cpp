@@ -77,7 +77,7 @@ std::string reason_against(const SearchRequest& request, const DeploymentSpec& s
     if (suite::prove(suite::Proof::whole, suite::resolve(batch))) return "broken: sharded is not whole (P7)";
     return "";
   } catch (const InvalidArgument& error) {
-    const std::string sentence = error.what();
+    std::string sentence = error.what();
     if (sentence.find("two replicas") != std::string::npos) return "two replicas would stand on one rank";
     return sentence;
   }

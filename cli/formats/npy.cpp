@@ -75,7 +75,7 @@ class HeaderReader {
     if (at_ == text_.size() || (text_[at_] != '\'' && text_[at_] != '"')) fail("a quoted word is expected");
     const std::size_t end = text_.find(text_[at_], at_ + 1);
     if (end == std::string_view::npos) fail("the quote is not closed");
-    const std::string out(text_.substr(at_ + 1, end - at_ - 1));
+    std::string out(text_.substr(at_ + 1, end - at_ - 1));
     at_ = end + 1;
     return out;
   }
