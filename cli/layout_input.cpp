@@ -7,6 +7,7 @@
 #include <span>
 
 #include "cli/formats/atomic_file.h"
+#include "cli/formats/deployment_file.h"
 #include "cli/formats/deployment_json.h"
 #include "cli/formats/layout_file.h"
 #include "cli/formats/strict_json.h"
@@ -179,6 +180,7 @@ DeploymentSpec read_deployment(std::string_view text, std::optional<std::int32_t
     if (!num_experts) reject("--experts", "missing", "give --experts N, or --model NAME");
     return deployment_of_line(parse_layout_line(text), *num_experts);
   }
+  if (text.ends_with(".toml")) return read_deployment_file(std::filesystem::path(text), num_experts);
   return deployment_of(parse_layout_argument(text, num_experts), std::string(text));
 }
 

@@ -135,7 +135,7 @@ TEST_F(LayoutFile, EveryMistakeHasALineAndAColumn) {
                ":2:24: axis 'b' is not in axes");
   expect_error("axes = [\n", ":1:10:");
   expect_error("axes = []\nplacement = {num_experts = 9}\n", "the model has 8");
-  expect_error("axes = []\nplacement = {kind = \"scattered\"}\n", "it must be linear, round_robin or table");
+  expect_error("axes = []\nplacement = {kind = \"scattered\"}\n", "it must be linear, round_robin, table");
   expect_error("axes = []\nplacement = {kind = \"table\"}\n", "placement.table goes with");
   expect_error("axes = [{name = \"a\", size = 2}]\nsharding = {experts = [\"a\"], tokens = [\"a\"]}\n",
                "used twice");

@@ -272,8 +272,9 @@ LayoutSpec layout_spec_of(const DeploymentSpec& spec, const LayerClassSpec& c) {
   out.sharding = {c.sharding.tokens, c.sharding.experts, c.sharding.intermediate};
   const bool fused = c.shared_experts.kind == SharedExpertsKind::fused;
   out.placement.num_experts = c.placement.num_experts + (fused ? c.shared_experts.count : 0);
-  if (!fused && c.placement.rule == PlacementRule::linear && c.placement.table.empty()) return out;
-  if (!fused && c.placement.rule == PlacementRule::round_robin && c.placement.table.empty()) {
+  const bool by_rule = !fused && c.placement.table.empty() && c.placement.redundant == 0;
+  if (by_rule && c.placement.rule == PlacementRule::linear) return out;
+  if (by_rule && c.placement.rule == PlacementRule::round_robin) {
     out.placement.kind = PlacementKind::round_robin;
     return out;
   }
