@@ -13,6 +13,7 @@
 #include "cli/formats/strict_json.h"
 #include "cli/project_files.h"
 #include "reference/check.h"
+#include "reference/layout/deployment_presets.h"
 
 namespace eplora {
 namespace {
@@ -181,6 +182,7 @@ DeploymentSpec read_deployment(std::string_view text, std::optional<std::int32_t
     return deployment_of_line(parse_layout_line(text), *num_experts);
   }
   if (text.ends_with(".toml")) return read_deployment_file(std::filesystem::path(text), num_experts);
+  if (std::optional<DeploymentSpec> preset = preset_deployment(text, num_experts)) return *std::move(preset);
   return deployment_of(parse_layout_argument(text, num_experts), std::string(text));
 }
 

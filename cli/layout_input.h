@@ -15,9 +15,9 @@
 
 namespace eplora {
 
-/// A layout as the command line takes it: a .json file as saved cases hold it, the one-line form of
-/// `layout_line`, or whatever `parse_layout_argument` takes ("tp=4,ep=2", a .toml file). `num_experts` is
-/// used where the text names none.
+/// A layout as the command line takes it: a .toml file of the layout language, a .json file as saved cases
+/// hold it, a preset ("vllm:tp=8,dp=2,ep", "cpp:snake:ep=4"), the one-line form of `layout_line`, or SGLang
+/// sizes alone ("tp=4,ep=2"). `num_experts` is used where the text names none.
 DeploymentSpec read_deployment(std::string_view text, std::optional<std::int32_t> num_experts);
 
 /// "order=moe_dp:1/moe_ep:8/moe_tp:2,attention=adp:4/atp:4,placement=redundant+16": axes from slowest to

@@ -12,6 +12,8 @@
 #include "cli/table.h"
 #include "optimized/backend.h"
 #include "property_tests/suite/suite.h"
+#include "reference/layout/deployment_presets.h"
+#include "reference/layout/layout_rule.h"
 #include "reference/layout/presets.h"
 
 namespace eplora {
@@ -22,6 +24,26 @@ std::vector<ModelConfig> known_models() {
   for (const auto& file : files_in(project_folder("examples/models"), ".json"))
     models.push_back(read_model_config(file));
   return models;
+}
+
+struct ListedRule {
+  std::string name, rule;
+};
+
+/// Presets with the keys that they take, and rules in C++.
+std::vector<ListedRule> presets_and_rules() {
+  const auto usage = [](const std::string& name, const std::vector<std::string_view>& keys) {
+    std::string words;
+    for (const std::string_view key : keys)
+      words += (words.empty() ? "" : ",") + std::string(key.substr(0, key.find('*')));
+    return name + ":" + words;
+  };
+  std::vector<ListedRule> rules;
+  for (const DeploymentPreset& preset : deployment_presets())
+    rules.push_back({usage(std::string(preset.name), preset.keys), std::string(preset.rule)});
+  for (const auto& rule : layout_rules())
+    rules.push_back({usage("cpp:" + std::string(rule->name()), rule->keys()), std::string(rule->rule())});
+  return rules;
 }
 
 void print_section(const std::string& title, const Table& table, const Output& output) {
@@ -55,6 +77,7 @@ void print_tables(const Output& output) {
   presets.column("preset").column("rule");
   for (const PresetInfo& preset : layout_presets())
     presets.row({std::string(preset.name), std::string(preset.rule)});
+  for (const ListedRule& one : presets_and_rules()) presets.row({one.name, one.rule});
   print_section("Layout presets", presets, output);
 
   Table models;
@@ -91,6 +114,8 @@ void print_document() {
     document["mutants"].push_back({{"name", mutant.id}, {"origin", mutant.origin}, {"wrong", mutant.wrong}});
   for (const PresetInfo& preset : layout_presets())
     document["presets"].push_back({{"name", preset.name}, {"rule", preset.rule}});
+  for (const ListedRule& one : presets_and_rules())
+    document["presets"].push_back({{"name", one.name}, {"rule", one.rule}});
   for (const ModelConfig& model : known_models())
     document["models"].push_back({{"name", model.name},
                                   {"num_experts", model.num_experts},

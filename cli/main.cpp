@@ -164,7 +164,8 @@ void add_layout_check(CLI::App& layout, Program& program) {
       [&options](const Output& output) { return run_layout_check(options, output); });
   app->add_option(
       "layout", options.layout,
-      "\"tp=4,ep=2\", a .toml or .json file, or \"order=moe_ep:8/moe_tp:2,placement=round_robin\"");
+      "\"tp=4,ep=2\", a .toml or .json file, a preset such as \"vllm:tp=8,dp=2,ep\" (eplora list has them "
+      "all), or\n\"order=moe_ep:8/moe_tp:2,placement=round_robin\"");
   app->add_option("--experts", options.experts, "experts of the model, E")
       ->check(CLI::Range(1, 1 << 20).description(""))
       ->type_name("E");
