@@ -11,6 +11,7 @@ namespace eplora {
 namespace {
 
 constexpr const char* kShortGrid = "ranks";  // the one grid of the short form
+constexpr std::string_view kSumOver = "sum_over";
 
 class DeploymentReader {
  public:
@@ -38,7 +39,7 @@ class DeploymentReader {
       const toml::table& table = file_.table(entry, "a class of layers");
       const TomlTable layers(file_, table, "layers",
                              {"name", "grid", "ids", "sharding", "placement", "weight_form",
-                              "interleave_block", "shared_outer", "padding", "shared_experts"});
+                              "interleave_block", "shared_outer", "padding", "shared_experts", "sum_over"});
       LayerClassSpec c;
       c.name = layers.name("name", c.name);
       if (!classes_.insert(c.name).second)
@@ -53,7 +54,7 @@ class DeploymentReader {
   void read_short(const toml::table& root) {
     const TomlTable top(file_, root, "",
                         {"axes", "sharding", "placement", "name", "attention", "weight_form",
-                         "interleave_block", "shared_outer", "padding", "shared_experts"});
+                         "interleave_block", "shared_outer", "padding", "shared_experts", "sum_over"});
     spec_.name = top.text("name", stem_);
     add_grid(top, kShortGrid);
     read_attention(top);
@@ -119,8 +120,10 @@ class DeploymentReader {
                                (known.empty() ? "none" : known));
       const auto [other, fresh] = seen.emplace(one.name, key);
       if (!fresh)
-        file_.fail(one.at, "axis '" + one.name + "' is used twice, it cuts " + other->second +
-                               " already; an axis cuts one thing, once");
+        file_.fail(one.at, "axis '" + one.name + "' is used twice, it " +
+                               (key == kSumOver ? std::string("stands here") : "cuts " + other->second) +
+                               " already; an axis " +
+                               (key == kSumOver ? "is summed over once" : "cuts one thing, once"));
     }
     return names_of(names);
   }
@@ -192,6 +195,10 @@ class DeploymentReader {
       c.shared_experts.intermediate = shared.number("intermediate", 0, 0, kMaxIndex);
       c.shared_experts.axes = take(shared, "axes", c.grid, seen);
       check(shared.at(), c);
+    }
+    if (table.has(kSumOver)) {
+      std::map<std::string, std::string> own;
+      c.sum_over = take(table, kSumOver, c.grid, own);
     }
     spec_.classes.push_back(std::move(c));
   }

@@ -17,12 +17,13 @@ using Json = nlohmann::ordered_json;
 /// One object of the file, its keys checked when it is opened.
 class Object {
  public:
-  Object(const Json& json, std::string at, std::initializer_list<const char*> keys)
+  Object(const Json& json, std::string at, std::initializer_list<const char*> keys, const char* may_lack = "")
       : json_(json), at_(std::move(at)) {
     if (!json.is_object()) reject(at_, json.type_name(), "it must be an object");
     for (const auto& [key, value] : json.items()) {
       bool known = false;
       for (const char* one : keys) known = known || key == one;
+      known = known || key == may_lack;
       if (!known) reject(at_ + " key " + in_quotes(key), "unknown", "the keys are " + list(keys));
     }
     for (const char* one : keys)
@@ -31,6 +32,7 @@ class Object {
 
   std::string at(const char* key) const { return at_ + "." + key; }
   const Json& of(const char* key) const { return json_.at(key); }
+  bool has(const char* key) const { return json_.contains(key); }
 
   std::string text(const char* key) const {
     if (!of(key).is_string()) reject(at(key), of(key).type_name(), "it must be a string");
@@ -105,37 +107,40 @@ constexpr std::array kForms = {WeightForm::stacked, WeightForm::interleaved, Wei
 
 Json json_of(const LayerClassSpec& c) {
   const ClassSharding& cut = c.sharding;
-  return {{"name", c.name},
-          {"grid", c.grid},
-          {"layers", c.layers},
-          {"sharding",
-           {{"tokens", cut.tokens},
-            {"experts", cut.experts},
-            {"intermediate", cut.intermediate},
-            {"hidden", cut.hidden},
-            {"lora_rank", cut.lora_rank},
-            {"layers", cut.layers}}},
-          {"placement",
-           {{"rule", to_string(c.placement.rule)},
-            {"num_experts", c.placement.num_experts},
-            {"redundant", c.placement.redundant},
-            {"table", c.placement.table},
-            {"replicas", to_string(c.placement.replicas)}}},
-          {"weight_form", to_string(c.weight_form)},
-          {"interleave_block", c.interleave_block},
-          {"shared_outer", c.shared_outer},
-          {"padding", {{"multiple", c.padding.multiple}, {"place", to_string(c.padding.place)}}},
-          {"shared_experts",
-           {{"kind", to_string(c.shared_experts.kind)},
-            {"count", c.shared_experts.count},
-            {"intermediate", c.shared_experts.intermediate},
-            {"axes", c.shared_experts.axes}}}};
+  Json json = {{"name", c.name},
+               {"grid", c.grid},
+               {"layers", c.layers},
+               {"sharding",
+                {{"tokens", cut.tokens},
+                 {"experts", cut.experts},
+                 {"intermediate", cut.intermediate},
+                 {"hidden", cut.hidden},
+                 {"lora_rank", cut.lora_rank},
+                 {"layers", cut.layers}}},
+               {"placement",
+                {{"rule", to_string(c.placement.rule)},
+                 {"num_experts", c.placement.num_experts},
+                 {"redundant", c.placement.redundant},
+                 {"table", c.placement.table},
+                 {"replicas", to_string(c.placement.replicas)}}},
+               {"weight_form", to_string(c.weight_form)},
+               {"interleave_block", c.interleave_block},
+               {"shared_outer", c.shared_outer},
+               {"padding", {{"multiple", c.padding.multiple}, {"place", to_string(c.padding.place)}}},
+               {"shared_experts",
+                {{"kind", to_string(c.shared_experts.kind)},
+                 {"count", c.shared_experts.count},
+                 {"intermediate", c.shared_experts.intermediate},
+                 {"axes", c.shared_experts.axes}}}};
+  if (c.sum_over) json["sum_over"] = *c.sum_over;
+  return json;
 }
 
 LayerClassSpec class_from(const Json& json, const std::string& at) {
   const Object o(json, at,
                  {"name", "grid", "layers", "sharding", "placement", "weight_form", "interleave_block",
-                  "shared_outer", "padding", "shared_experts"});
+                  "shared_outer", "padding", "shared_experts"},
+                 "sum_over");
   LayerClassSpec c;
   c.name = o.text("name");
   c.grid = o.text("grid");
@@ -160,6 +165,7 @@ LayerClassSpec class_from(const Json& json, const std::string& at) {
                       {"kind", "count", "intermediate", "axes"});
   c.shared_experts = {one_of(kShared, shared.text("kind"), shared.at("kind")), shared.small("count"),
                       shared.number("intermediate"), shared.names("axes")};
+  if (o.has("sum_over")) c.sum_over = o.names("sum_over");
   return c;
 }
 

@@ -97,6 +97,7 @@ void write_class(Writer& out, const LayerClassSpec& c) {
   if (c.weight_form != usual.weight_form) out.word("weight_form", c.weight_form);
   if (c.interleave_block != 1) out.value("interleave_block", std::to_string(c.interleave_block));
   if (c.shared_outer) out.value("shared_outer", "true");
+  if (c.sum_over) out.value("sum_over", listed(*c.sum_over, quoted));
   if (c.sharding != usual.sharding) {
     out.header("[layers.sharding]");
     out.names("tokens", c.sharding.tokens);

@@ -165,6 +165,8 @@ DeploymentSpec drawn(Random& random, std::int32_t max_ranks) {
     spec.attention.grid = "attention";
     spec.attention.tokens = {pick(random, attention).name};
   }
+  if (random.one_in(4))
+    spec.classes.front().sum_over = joined_axes(c.sharding.intermediate, c.sharding.experts);
   return spec;
 }
 

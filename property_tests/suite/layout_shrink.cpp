@@ -122,6 +122,7 @@ std::vector<DeploymentSpec> simpler_grids(const LayoutTrial& trial) {
              {&c.sharding.tokens, &c.sharding.experts, &c.sharding.intermediate, &c.sharding.hidden,
               &c.sharding.lora_rank, &c.sharding.layers, &c.shared_experts.axes})
           drop_axis(*axes, axis.name);
+        if (c.sum_over) drop_axis(*c.sum_over, axis.name);
       }
       out.push_back(without);
     }
@@ -167,6 +168,9 @@ std::vector<LayerClassSpec> simpler_classes(const DeploymentSpec& spec, const La
   add([](LayerClassSpec& d) { d.shared_experts = {}; });
   add([](LayerClassSpec& d) { d.shared_experts.count = std::min(d.shared_experts.count, 1); });
   add([](LayerClassSpec& d) { d.shared_outer = false; });
+  add([](LayerClassSpec& d) { d.sum_over.reset(); });
+  for (std::size_t a = 0; c.sum_over && a < c.sum_over->size(); ++a)
+    add([&](LayerClassSpec& d) { d.sum_over->erase(d.sum_over->begin() + static_cast<std::ptrdiff_t>(a)); });
   for (auto axes : {&ClassSharding::hidden, &ClassSharding::lora_rank, &ClassSharding::layers,
                     &ClassSharding::tokens, &ClassSharding::experts, &ClassSharding::intermediate})
     add([&](LayerClassSpec& d) {
@@ -219,7 +223,8 @@ std::int64_t measure(const LayoutTrial& trial) {
     sum += 500 + 60 * places + (c.placement.rule != PlacementRule::linear ? 50 : 0) +
            (c.placement.replicas != ReplicaRule::slot ? 20 : 0) +
            (c.weight_form != WeightForm::stacked ? 30 : 0) + (c.padding != PaddingSpec{} ? 30 : 0) +
-           30 * c.shared_experts.count + (c.shared_outer ? 10 : 0);
+           30 * c.shared_experts.count + (c.shared_outer ? 10 : 0) +
+           (c.sum_over ? 10 + 10 * static_cast<std::int64_t>(c.sum_over->size()) : 0);
     const ClassSharding& cut = c.sharding;
     for (const auto& axes :
          {cut.tokens, cut.experts, cut.intermediate, cut.hidden, cut.lora_rank, cut.layers})

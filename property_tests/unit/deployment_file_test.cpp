@@ -58,10 +58,11 @@ TEST_F(DeploymentFile, WhatIsWrittenIsReadBack) {
       words.emplace("shared " + std::string(to_string(c.shared_experts.kind)));
       words.emplace("form " + std::string(to_string(c.weight_form)));
       words.emplace("replicas " + std::string(to_string(c.placement.replicas)));
+      words.emplace(c.sum_over ? "a sum named" : "the sum that follows");
       words.emplace(c.padding.multiple > 1 ? "padded " + std::string(to_string(c.padding.place)) : "plain");
     }
   }
-  EXPECT_EQ(words.size(), 5U + 4U + 5U + 4U + 3U);
+  EXPECT_EQ(words.size(), 5U + 4U + 5U + 4U + 2U + 3U);
 }
 
 TEST_F(DeploymentFile, IdsAreWrittenAsRunsAndReadBack) {
@@ -96,6 +97,7 @@ TEST_F(DeploymentFile, TheShortFormIsTheLongOne) {
 name = "x"
 weight_form = "up_first"
 shared_outer = true
+sum_over = ["ep"]
 sharding = {experts = ["ep"], intermediate = ["tp"], hidden = ["tp"]}
 placement = {kind = "round_robin"}
 padding = {multiple = 8}
@@ -113,6 +115,7 @@ heads = ["tp"]
 [[layers]]
 weight_form = "up_first"
 shared_outer = true
+sum_over = ["ep"]
 [layers.sharding]
 experts = ["ep"]
 intermediate = ["tp"]
@@ -207,6 +210,9 @@ TEST_F(DeploymentFile, EveryMistakeHasALineAndAColumn) {
           ":8:15: layers.weight_form is 'stack'; it must be stacked, ");
   refuses(file_with(8, "interleave_block = 2"), ":8:20: interleave_block goes with");
   refuses(file_with(8, "shared_outer = 1"), ":8:16: layers.shared_outer must be true or false");
+  refuses(file_with(8, "sum_over = \"ep\""), ":8:12: layers.sum_over must be an array");
+  refuses(file_with(8, "sum_over = [\"eq\"]"), ":8:13: axis 'eq' is not in axes of grid 'moe'");
+  refuses(file_with(8, "sum_over = [\"ep\", \"ep\"]"), ":8:19: axis 'ep' is used twice, it stands here");
   refuses(file_with(8, "padding = {multiple = 0}"), ":8:23: padding.multiple is 0");
   refuses(file_with(8, "padding = 4"), ":8:11: padding must be a table");
   refuses(file_with(8, "shared_experts = {count = 1}"), ":8:18: shared_experts.kind is missing");
@@ -230,9 +236,9 @@ TEST_F(DeploymentFile, CommandsOfOneLayoutRefuseWhatTheyWouldDrop) {
                                     << "placement = {kind = \"wrap_around\", num_experts = 4, redundant = 2}";
   EXPECT_EQ(read_layout_file(folder_ / "a.toml").placement.table,
             (std::vector<std::vector<std::int32_t>>{{0, 1, 2}, {2, 3, 0}}));
-  for (const char* more :
-       {"padding = {multiple = 8}", "shared_outer = true", "attention = {tokens = [\"a\"]}",
-        "weight_form = \"interleaved\"", "shared_experts = {kind = \"fused\", count = 1}"}) {
+  for (const char* more : {"padding = {multiple = 8}", "shared_outer = true",
+                           "attention = {tokens = [\"a\"]}", "weight_form = \"interleaved\"",
+                           "sum_over = [\"a\"]", "shared_experts = {kind = \"fused\", count = 1}"}) {
     std::ofstream(folder_ / "a.toml") << plain << more;
     EXPECT_NO_THROW(read_deployment_file(folder_ / "a.toml", 4)) << more;
     EXPECT_THROW(read_layout_file(folder_ / "a.toml", 4), InvalidArgument) << more;

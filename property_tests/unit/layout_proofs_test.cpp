@@ -119,6 +119,35 @@ TEST(LayoutProofs, SayThatAnAxisIsNotNeeded) {
   EXPECT_TRUE(prove(Proof::reductions, resolve(trial, more)));
 }
 
+TEST(LayoutProofs, FindASumThatTheDescriptionNamesWrong) {
+  LayoutTrial trial;
+  trial.spec.grids = {{"moe", {{"node", 2}, {"ep", 2}, {"tp", 2}}}};
+  LayerClassSpec c;
+  c.grid = "moe";
+  c.sharding.experts = {"node", "ep"};
+  c.sharding.intermediate = {"tp"};
+  c.placement.num_experts = 8;
+  const auto with_sum = [&](std::optional<std::vector<std::string>> axes) {
+    c.sum_over = std::move(axes);
+    trial.spec.classes = {c};
+    trial.layer_class = c.name;
+    trial.sizes = proof_sizes(make_deployment(trial.spec).classes.front());
+    return resolve(trial);
+  };
+  for (const Proof proof : kProofs) {
+    EXPECT_FALSE(prove(proof, with_sum(std::nullopt))) << to_string(proof);
+    EXPECT_FALSE(prove(proof, with_sum(std::vector<std::string>{"tp", "ep", "node"}))) << to_string(proof);
+  }
+  for (const std::vector<std::string>& wrong : {std::vector<std::string>{"ep", "tp"}, {"tp"}, {}}) {
+    for (const Proof proof : {Proof::places, Proof::reductions, Proof::whole})
+      EXPECT_TRUE(prove(proof, with_sum(wrong))) << to_string(proof);
+    const SmallestTrial small = smallest(Proof::whole, trial, {});
+    EXPECT_EQ(make_deployment(small.trial.spec).num_ranks, 2) << describe(small.trial);
+    EXPECT_EQ(small.trial.spec.classes.front().sum_over, std::vector<std::string>{});
+    EXPECT_TRUE(prove(Proof::whole, resolve(small.trial)));
+  }
+}
+
 TEST(LayoutProofs, RefuseToShrinkWhatHolds) {
   EXPECT_THROW(smallest(Proof::whole, trial_of(random_deployment(1, 4), 1), {}), InvalidArgument);
 }

@@ -85,7 +85,7 @@ ClassPlan make_class_plan(const Deployment& deployment, const LayerClass& c, con
     return set;
   };
   const ClassSharding& cut = c.spec.sharding;
-  plan.routed_sum = over(joined_axes(cut.experts, cut.intermediate));
+  plan.routed_sum = over(c.spec.sum_over.value_or(joined_axes(cut.experts, cut.intermediate)));
   plan.delta_sum = over(joined_axes(plan.routed_sum.axes, cut.hidden));
   plan.shared_sum = over(c.spec.shared_experts.axes);
   plan.token_gather = over(cut.tokens);

@@ -39,6 +39,10 @@ void check_axes(const Mesh& mesh, const LayerClassSpec& c) {
     std::set<std::string> own = seen;
     take_axes(mesh, at + what, *cut, own);
   }
+  if (c.sum_over) {
+    std::set<std::string> own;
+    take_axes(mesh, at + "sum_over", *c.sum_over, own);
+  }
   take_axes(mesh, at + "intermediate", c.sharding.intermediate, seen);
 }
 

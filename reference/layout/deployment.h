@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -102,6 +103,9 @@ struct LayerClassSpec {
   bool shared_outer = false;
   PaddingSpec padding;
   SharedExpertsSpec shared_experts;
+  /// Axes over which the engine's code sums outputs; nothing: those that cut experts or columns. A claim that
+  /// the judges test: any other set makes the layout a wrong one, not an illegal one.
+  std::optional<std::vector<std::string>> sum_over;
   bool operator==(const LayerClassSpec&) const = default;
 };
 
