@@ -102,6 +102,41 @@ class Check(Case):
         self.assertEqual(done.returncode, 2)
         self.assertIn("key 'token'", done.stderr)
 
+    def test_recorded_outputs_are_met_by_every_backend(self):
+        golden = [row for row in document("check", *PLAIN)[1]["proofs"] if row["proof"] == "golden"]
+        for row in golden:
+            self.assertEqual(row["verdict"], "holds")
+            self.assertIn("by reference, thrust-host", row["tried"])
+        alone = [row for row in document("check", *PLAIN, "--backend", "reference")[1]["proofs"] if row["proof"] == "golden"]
+        self.assertIn("by reference, error", alone[0]["tried"])
+
+    def test_a_table_and_slots_are_fitted_to_the_fixtures(self):
+        for layout in ("order=moe_ep:8/moe_tp:2,placement=redundant+16",):
+            found = document("check", layout, "--experts", "16")[1]
+            self.assertEqual((found["broken"], found["skipped"]), (0, 0))
+        table = self.folder / "table.toml"
+        table.write_text('axes = [{name = "ep", size = 2}]\nsharding = {experts = ["ep"]}\n'
+                         'placement = {kind = "table", num_experts = 12, table = [[0, 11, 2, 4, 6, 8, 10], [1, 0, 3, 5, 7, 9, 11]]}\n')
+        found = document("check", str(table))[1]
+        self.assertEqual((found["broken"], found["skipped"]), (0, 0))
+
+    def test_a_file_that_names_a_wrong_sum_is_found_and_mended(self):
+        file = self.folder / "sum.toml"
+        text = ('axes = [{name = "node", size = 2}, {name = "ep", size = 2}, {name = "tp", size = 2}]\n'
+                'sharding = {experts = ["node", "ep"], intermediate = ["tp"]}\nplacement = {num_experts = 8}\n')
+        for axes, wrong in (('"ep", "tp"', "the sum is too small"), ('"node", "ep"', "the sum is too small")):
+            file.write_text(text + f"sum_over = [{axes}]\n")
+            code, found = document("check", str(file), "--save", str(self.folder))
+            self.assertEqual(code, 1)
+            broken = {row["proof"]: row for row in found["proofs"] if row["verdict"] == "broken"}
+            self.assertLessEqual({"places", "reductions", "whole", "whole (thrust-host)", "golden"}, set(broken))
+            self.assertIn(wrong, broken["reductions"]["sentence"])
+            self.assertTrue(broken["whole"]["smallest"]["summary"].startswith("2 ranks"), broken["whole"]["smallest"])
+            self.assertEqual(run(*broken["whole"]["smallest"]["replay"].split()[2:]).returncode, 1)
+        for mended in ('sum_over = ["tp", "node", "ep"]\n', ""):
+            file.write_text(text + mended)
+            self.assertEqual(run("check", str(file)).returncode, 0)
+
     def test_sizes_that_do_not_fit_a_fixture_are_skipped_with_the_reason(self):
         table = self.folder / "table.toml"
         table.write_text('axes = [{name = "ep", size = 2}]\n[sharding]\nexperts = ["ep"]\n'
