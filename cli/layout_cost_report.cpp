@@ -80,6 +80,8 @@ const std::vector<Quantity>& price_quantities() {
        [](const RankPrice& r) { return number(r.memory.replicas); }, false},
       {"padding_bytes", "memory", "  of it padding", Unit::bytes,
        [](const RankPrice& r) { return number(r.memory.padding); }, false},
+      {"one_adapter_bytes", "memory", "one adapter, loaded", Unit::bytes,
+       [](const RankPrice& r) { return number(r.memory.one_adapter); }, false},
       {"slots", "compute", "slots", Unit::count, [](const RankPrice& r) { return number(r.slots); }, true},
       {"blocks", "compute", "blocks", Unit::count, [](const RankPrice& r) { return number(r.blocks); }, true},
       {"padding_rows", "compute", "rows of padding", Unit::count,

@@ -156,6 +156,21 @@ struct Stand {
   }
 };
 
+/// Per column of the rank's slice: whether it is one of the model's.
+inline std::vector<bool> columns_are_real(const LayerClass& c, const Stand& at, std::int64_t I) {
+  std::int64_t width = 0;
+  std::vector<bool> real;
+  if (c.spec.padding.place == PaddingPlace::each_rank) {
+    const std::int64_t mine = I / at.tp_parts;
+    while (width < mine) width += c.spec.padding.multiple;
+    for (std::int64_t q = 0; q < width; ++q) real.push_back(q < mine);
+  } else {
+    while (width * at.tp_parts < I) width += c.spec.padding.multiple;
+    for (std::int64_t q = 0; q < width; ++q) real.push_back(at.tp * width + q < I);
+  }
+  return real;
+}
+
 /// The (EP rank, local id) that serves a slot, found by walking every EP rank's list; (-1, -1) for none.
 inline std::pair<std::int32_t, std::int32_t> server_of(const LayerClass& c, std::int32_t id, std::int64_t t,
                                                        std::int64_t k, std::int64_t top_k,

@@ -11,21 +11,6 @@
 namespace eplora::price_test {
 namespace {
 
-/// Per column of the rank's slice: whether it is one of the model's.
-std::vector<bool> columns_are_real(const LayerClass& c, const Stand& at, std::int64_t I) {
-  std::int64_t width = 0;
-  std::vector<bool> real;
-  if (c.spec.padding.place == PaddingPlace::each_rank) {
-    const std::int64_t mine = I / at.tp_parts;
-    while (width < mine) width += c.spec.padding.multiple;
-    for (std::int64_t q = 0; q < width; ++q) real.push_back(q < mine);
-  } else {
-    while (width * at.tp_parts < I) width += c.spec.padding.multiple;
-    for (std::int64_t q = 0; q < width; ++q) real.push_back(at.tp * width + q < I);
-  }
-  return real;
-}
-
 struct Counted {
   RankMemory memory;
   /// One element at a time; `of` are the sums it belongs to.
@@ -69,21 +54,23 @@ void count_layer(const Case& test, const LayerClass& c, const Stand& at, Counted
     return std::count(part.begin(), part.end(), at.digits.index(axes));
   };
   for (std::int32_t l = 0; l < test.options.adapters.max_loras; ++l) {
+    const auto element = [&](bool of_model) {  // of adapter l; the first one stands for what a load brings
+      out.add(bytes.adapters, {&RankMemory::adapter_buffers});
+      if (l == 0 && of_model) out.add(bytes.adapters, {&RankMemory::one_adapter});
+      if (!of_model) out.add(bytes.adapters, {&RankMemory::padding});
+    };
     out.add(4, {&RankMemory::adapter_buffers});  // scale of gate_up
     out.add(4, {&RankMemory::adapter_buffers});  // scale of down
     const std::size_t outer = c.spec.shared_outer ? 1 : lists[at.ep].size();
     for (std::size_t x = 0; x < outer; ++x) {
       for (std::int64_t i = 0; i < halves * H * mine(rank_part, c.spec.sharding.lora_rank); ++i)
-        out.add(bytes.adapters, {&RankMemory::adapter_buffers});
-      for (std::int64_t i = 0; i < R * mine(hidden_part, c.spec.sharding.hidden); ++i)
-        out.add(bytes.adapters, {&RankMemory::adapter_buffers});
+        element(true);
+      for (std::int64_t i = 0; i < R * mine(hidden_part, c.spec.sharding.hidden); ++i) element(true);
     }
     for (std::size_t x = 0; x < lists[at.ep].size(); ++x)
       for (const bool of_model : real)
-        for (std::int64_t i = 0; i < (halves + 1) * R; ++i) {  // gate_up B's rows and down A's column
-          out.add(bytes.adapters, {&RankMemory::adapter_buffers});
-          if (!of_model) out.add(bytes.adapters, {&RankMemory::padding});
-        }
+        for (std::int64_t i = 0; i < (halves + 1) * R; ++i)  // gate_up B's rows and down A's column
+          element(of_model);
   }
 }
 
@@ -106,6 +93,7 @@ TEST(PriceMemory, EqualsCountingElementsOverRandomDeployments) {
       ASSERT_EQ(got[rank].routed_weights, want.memory.routed_weights) << "rank " << rank;
       ASSERT_EQ(got[rank].shared_weights, want.memory.shared_weights) << "rank " << rank;
       ASSERT_EQ(got[rank].adapter_buffers, want.memory.adapter_buffers) << "rank " << rank;
+      ASSERT_EQ(got[rank].one_adapter, want.memory.one_adapter) << "rank " << rank;
       ASSERT_EQ(got[rank].replicas, want.memory.replicas) << "rank " << rank;
       ASSERT_EQ(got[rank].padding, want.memory.padding) << "rank " << rank;
       with_padding += want.memory.padding > 0;

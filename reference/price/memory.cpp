@@ -44,9 +44,10 @@ RankMemory layer_memory(const LayerClass& c, const Held& held, std::int32_t rank
   const std::int64_t R = adapters.max_lora_rank, X = held.experts();
   const std::int64_t outer = c.spec.shared_outer ? 1 : X;
   const std::int64_t a_rows = c.lora_rank_rows(R, rank).size(), b_rows = c.hidden_rows(H, rank).size();
-  const std::int64_t per_column = X * (halves + 1) * R;  // gate_up B and down A
-  const std::int64_t elements =
-      outer * halves * a_rows * H + per_column * columns.width() + outer * b_rows * R;
+  const std::int64_t per_column = X * (halves + 1) * R;                         // gate_up B and down A
+  const std::int64_t uncut = outer * halves * a_rows * H + outer * b_rows * R;  // gate_up A and down B
+  out.one_adapter = (uncut + per_column * columns.real.size()) * bytes.adapters;
+  const std::int64_t elements = uncut + per_column * columns.width();
   constexpr std::int64_t kScales = 2 * 4;  // float32 for gate_up and for down
   out.adapter_buffers = adapters.max_loras * (elements * bytes.adapters + kScales);
   out.padding += adapters.max_loras * per_column * columns.padding * bytes.adapters;
@@ -70,6 +71,7 @@ std::vector<RankMemory> memory_of_ranks(const Deployment& deployment, const Pric
       out[rank].routed_weights += times * one.routed_weights;
       out[rank].shared_weights += times * one.shared_weights;
       out[rank].adapter_buffers += times * one.adapter_buffers;
+      out[rank].one_adapter += times * one.one_adapter;
       out[rank].replicas += times * one.replicas;
       out[rank].padding += times * one.padding;
     }
