@@ -2,6 +2,7 @@
 #include "cli/formats/model_config.h"
 
 #include <algorithm>
+#include <array>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -18,6 +19,10 @@ using Json = nlohmann::ordered_json;
 constexpr std::initializer_list<const char*> kExpertKeys = {"num_experts", "n_routed_experts",
                                                             "num_local_experts"};
 constexpr std::initializer_list<const char*> kTopKKeys = {"num_experts_per_tok", "num_experts_per_token"};
+
+/// Model types whose experts' size is intermediate_size: they have no moe_intermediate_size. (Llama 4's dense
+/// layers have a key of their own, intermediate_size_mlp.)
+constexpr std::array<std::string_view, 4> kNoOther = {"llama4_text", "minimax_m2", "mixtral", "gpt_oss"};
 
 /// One JSON object of the file; null counts as absent, as Hugging Face writes defaults.
 class Fields {
@@ -157,14 +162,15 @@ std::vector<std::int32_t> moe_layers_of(const Fields& fields, std::int32_t num_l
 std::int64_t moe_intermediate_of(const Fields& fields, const std::string& model_type) {
   if (const auto own = fields.whole("moe_intermediate_size")) return *own;
   const auto dense = fields.whole("intermediate_size");
-  if (model_type == "mixtral" || model_type == "gpt_oss") {
+  if (std::find(kNoOther.begin(), kNoOther.end(), model_type) != kNoOther.end()) {
     if (dense) return *dense;
     reject(fields.subject("intermediate_size"), "missing",
            "it is the experts' size of model_type " + model_type);
   }
   reject(
       fields.subject("moe_intermediate_size"), "missing",
-      "intermediate_size stands for it only in mixtral and gpt_oss; model_type is " + in_quotes(model_type));
+      "intermediate_size stands for it only in llama4_text, minimax_m2, mixtral and gpt_oss; model_type is " +
+          in_quotes(model_type));
 }
 
 void read_own_object(const Fields& root, ModelConfig& config) {

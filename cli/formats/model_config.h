@@ -24,9 +24,10 @@ struct ModelConfig {
   std::int32_t num_experts = 0;  ///< E: num_experts, n_routed_experts or num_local_experts
   std::int32_t top_k = 0;        ///< K: num_experts_per_tok
   std::int64_t hidden = 0;  ///< H as the experts see it: hidden_size, or moe_latent_size where there is one
-  std::int64_t moe_intermediate = 0;  ///< I: moe_intermediate_size; intermediate_size for mixtral and gpt_oss
-  std::int32_t num_layers = 0;        ///< num_hidden_layers; 0 when the file does not say
-  bool gated = true;                  ///< false for squared-ReLU experts (mlp_hidden_act relu2)
+  std::int64_t moe_intermediate =
+      0;                        ///< I: moe_intermediate_size; intermediate_size for types that have no other
+  std::int32_t num_layers = 0;  ///< num_hidden_layers; 0 when the file does not say
+  bool gated = true;            ///< false for squared-ReLU experts (mlp_hidden_act relu2)
   GateUpForm form = GateUpForm::stacked;  ///< interleaved for gpt_oss
   std::vector<std::int32_t>
       moe_layers;  ///< ids of the layers with experts, ascending; empty when num_layers is 0

@@ -120,20 +120,40 @@ TEST(Safetensors, MutatedHeadersGiveAnErrorOrTensorsInsideTheFile) {
 
 // ---- config.json ----
 
-TEST(ModelConfig, TheFiveExampleModelsHaveTheirPublishedGeometry) {
+TEST(ModelConfig, EveryExampleModelHasItsPublishedGeometry) {
   struct Row {
     const char *file, *name;
     std::int32_t experts, top_k;
-    std::int64_t hidden, intermediate;
+    std::int64_t hidden, intermediate;  // hidden as the experts see it: Nemotron-3 Super's latent size
     std::size_t moe_layers;
     std::int32_t first_moe_layer;
     GateUpForm form;
+    bool gated;
   };
-  const Row rows[] = {{"qwen3-30b-a3b", "Qwen3-30B-A3B", 128, 8, 2048, 768, 48, 0, GateUpForm::stacked},
-                      {"deepseek-v3", "DeepSeek-V3", 256, 8, 7168, 2048, 58, 3, GateUpForm::stacked},
-                      {"kimi-k2", "Kimi-K2", 384, 8, 7168, 2048, 60, 1, GateUpForm::stacked},
-                      {"gpt-oss-120b", "GPT-OSS-120B", 128, 4, 2880, 2880, 36, 0, GateUpForm::interleaved},
-                      {"mixtral-8x7b", "Mixtral-8x7B", 8, 2, 4096, 14336, 32, 0, GateUpForm::stacked}};
+  const Row rows[] = {
+      {"qwen3-30b-a3b", "Qwen3-30B-A3B", 128, 8, 2048, 768, 48, 0, GateUpForm::stacked, true},
+      {"qwen3-235b-a22b", "Qwen3-235B-A22B", 128, 8, 4096, 1536, 94, 0, GateUpForm::stacked, true},
+      {"qwen3-next-80b-a3b", "Qwen3-Next-80B-A3B", 512, 10, 2048, 512, 48, 0, GateUpForm::stacked, true},
+      {"qwen3.5-35b-a3b", "Qwen3.5-35B-A3B", 256, 8, 2048, 512, 40, 0, GateUpForm::stacked, true},
+      {"deepseek-v3", "DeepSeek-V3", 256, 8, 7168, 2048, 58, 3, GateUpForm::stacked, true},
+      {"kimi-k2", "Kimi-K2", 384, 8, 7168, 2048, 60, 1, GateUpForm::stacked, true},
+      {"gpt-oss-20b", "GPT-OSS-20B", 32, 4, 2880, 2880, 24, 0, GateUpForm::interleaved, true},
+      {"gpt-oss-120b", "GPT-OSS-120B", 128, 4, 2880, 2880, 36, 0, GateUpForm::interleaved, true},
+      {"mixtral-8x7b", "Mixtral-8x7B", 8, 2, 4096, 14336, 32, 0, GateUpForm::stacked, true},
+      {"mixtral-8x22b", "Mixtral-8x22B", 8, 2, 6144, 16384, 56, 0, GateUpForm::stacked, true},
+      {"llama-4-scout", "Llama-4-Scout", 16, 1, 5120, 8192, 48, 0, GateUpForm::stacked, true},
+      {"llama-4-maverick", "Llama-4-Maverick", 128, 1, 5120, 8192, 24, 1, GateUpForm::stacked, true},
+      {"glm-4.5", "GLM-4.5", 160, 8, 5120, 1536, 89, 3, GateUpForm::stacked, true},
+      {"glm-4.5-air", "GLM-4.5-Air", 128, 8, 4096, 1408, 45, 1, GateUpForm::stacked, true},
+      {"glm-5", "GLM-5", 256, 8, 6144, 2048, 75, 3, GateUpForm::stacked, true},
+      {"minimax-m2", "MiniMax-M2", 256, 8, 3072, 1536, 62, 0, GateUpForm::stacked, true},
+      {"nemotron-3-nano-30b", "Nemotron-3-Nano-30B", 128, 6, 2688, 1856, 23, 1, GateUpForm::stacked, false},
+      {"nemotron-3-super-120b", "Nemotron-3-Super-120B", 512, 22, 1024, 2688, 40, 1, GateUpForm::stacked,
+       false}};
+  std::size_t files = 0;
+  for (const auto& file : std::filesystem::directory_iterator(kRoot / "examples" / "models"))
+    files += file.path().extension() == ".json" ? 1 : 0;
+  EXPECT_EQ(files, std::size(rows));
   for (const Row& row : rows) {
     const ModelConfig model =
         read_model_config(kRoot / "examples" / "models" / (std::string(row.file) + ".json"));
@@ -145,7 +165,7 @@ TEST(ModelConfig, TheFiveExampleModelsHaveTheirPublishedGeometry) {
     EXPECT_EQ(model.moe_layers.size(), row.moe_layers) << row.name;
     EXPECT_EQ(model.moe_layers.front(), row.first_moe_layer) << row.name;
     EXPECT_EQ(model.form, row.form) << row.name;
-    EXPECT_TRUE(model.gated);
+    EXPECT_EQ(model.gated, row.gated) << row.name;
     EXPECT_EQ(model.geometry().intermediate, row.intermediate);
   }
 }
