@@ -8,7 +8,8 @@ A table stands between two comments, each on a line of its own, and is never wri
     ...
     <!-- end -->
 
-Tables are looked for in benchmarks/NOTES.md too. Standard library only.
+or, of layouts against ranks, `<!-- scripts/layout_bench.py --show benchmarks/results/FILE.json -->`. Tables are looked for in
+benchmarks/NOTES.md and benchmarks/results/*-layout-*.md too. Standard library only.
 
 usage: scripts/check_docs.py [PATH_TO_EPLORA [--write]]     --write: put the tables in as the program renders them
 exit 0 = true, 1 = something named is not there or a table differs, 2 = usage
@@ -27,8 +28,8 @@ PATH = re.compile(rf"(?<![\w/.-])(?:\./)?((?:{FOLDERS})/[\w./*-]*)")
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 COMMAND = re.compile(r"(?:^|[\s`/])eplora((?: [^\s`|;&()]+)*)", re.M)
 FLAG = re.compile(r"^--[a-z][\w-]*")
-TABLE = re.compile(r"^<!-- eplora (bench show .*?) -->\n(.*?)^<!-- end -->$", re.M | re.S)
-OPENING = re.compile(r"^<!-- eplora .*-->$", re.M)
+TABLE = re.compile(r"^<!-- (eplora bench show .*?|scripts/layout_bench\.py --show .*?) -->\n(.*?)^<!-- end -->$", re.M | re.S)
+OPENING = re.compile(r"^<!-- (?:eplora|scripts/).*-->$", re.M)
 PROPERTY = re.compile(r"`((?:Dispatch|Remap|Align|Route|Layout|Slice|Delta|Layer)\.[A-Z]\w+)`")
 
 
@@ -68,9 +69,11 @@ class Program:
             self.help[key] = done.stdout if done.returncode == 0 else None
         return self.help[key]
 
-    def rendered(self, words):
-        """What `eplora WORDS` prints, from the root of the tree; None and the reason where it fails."""
-        done = subprocess.run([self.path, *words], capture_output=True, text=True, cwd=ROOT)
+    def rendered(self, command):
+        """What the command of a table prints, from the root of the tree; None and the reason where it fails."""
+        name, *words = shlex.split(command)
+        program = [self.path] if name == "eplora" else [sys.executable, name]
+        done = subprocess.run([*program, *words], capture_output=True, text=True, cwd=ROOT)
         return (done.stdout, "") if done.returncode == 0 else (None, done.stderr.strip() or f"exit code {done.returncode}")
 
     def tables(self, text):
@@ -78,14 +81,14 @@ class Program:
         problems = []
 
         def render(match):
-            table, reason = self.rendered(shlex.split(match.group(1)))
+            table, reason = self.rendered(match.group(1))
             if table is None:
-                problems.append(f"`eplora {match.group(1)}` fails: {reason}")
+                problems.append(f"`{match.group(1)}` fails: {reason}")
                 return match.group(0)
-            return f"<!-- eplora {match.group(1)} -->\n{table}<!-- end -->"
+            return f"<!-- {match.group(1)} -->\n{table}<!-- end -->"
 
         if len(OPENING.findall(text)) != len(TABLE.findall(text)):
-            problems.append("a table's comment has no `<!-- end -->`, or is none of `eplora bench show`")
+            problems.append("a table's comment has no `<!-- end -->`, or is none of `eplora bench show` and `scripts/layout_bench.py --show`")
         return TABLE.sub(render, text), problems
 
     def wrong_commands(self, text):
@@ -129,7 +132,7 @@ def main():
         sys.exit(2)
     program = Program(str(Path(arguments[0]).resolve())) if arguments else None
     problems = 0
-    notes = ROOT / "benchmarks" / "NOTES.md"
+    with_tables = [ROOT / "benchmarks" / "NOTES.md", *sorted((ROOT / "benchmarks" / "results").glob("*-layout-*.md"))]
     documents = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     for document in documents:
         text = document.read_text()
@@ -141,10 +144,12 @@ def main():
         for sentence in found:
             print(f"{document.relative_to(ROOT)}: {sentence}")
         problems += len(found)
-    for sentence in check_tables(program, notes, write) if program else []:
-        print(f"{notes.relative_to(ROOT)}: {sentence}")
-        problems += 1
-    print(f"{len(documents)} documents and the tables of {notes.relative_to(ROOT)}: {problems} things that are not so")
+    for record in with_tables if program else []:
+        for sentence in check_tables(program, record, write):
+            print(f"{record.relative_to(ROOT)}: {sentence}")
+            problems += 1
+    names = ", ".join(str(record.relative_to(ROOT)) for record in with_tables)
+    print(f"{len(documents)} documents and the tables of {names}: {problems} things that are not so")
     sys.exit(1 if problems else 0)
 
 

@@ -203,6 +203,63 @@ class Scale(Case):
         self.assertEqual(round(found["summary"]["slots"]["mean"] * 16384), 96 * 8 * (1 << 20) * 8)  # each on 8 ranks of a column cut
 
 
+class Benchmark(Case):
+    """scripts/layout_bench.py: what it records is what it shows, and a document that shows something else is found."""
+
+    def test_a_record_has_the_machine_and_every_run_and_its_table_is_checked(self):
+        script, checker = ROOT / "scripts" / "layout_bench.py", ROOT / "scripts" / "check_docs.py"
+        results = self.folder / "benchmarks" / "results"
+        done = subprocess.run([sys.executable, script, EPLORA, "--ranks", "1,16", "--runs", "2", "--date", "2026-01-02", "--output", results],
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        file, text = sorted(results.iterdir())
+        self.assertRegex(file.name, r"^2026-01-02-layout-[a-z0-9-]+\.json$")
+        record = json.loads(file.read_text())
+        self.assertEqual((record["date"], record["runs"], [row["ranks"] for row in record["results"]]), ("2026-01-02", 2, [1, 16]))
+        self.assertTrue(record["machine"]["cpu"] and record["machine"]["cores"])
+        for row in record["results"]:
+            for name in ("check", "cost"):
+                self.assertEqual((len(row[name]["seconds"]), len(row[name]["cpu_seconds"])), (2, 2))
+                self.assertTrue(all(one > 0 for one in row[name]["seconds"] + row[name]["cpu_seconds"]))
+                self.assertGreater(row[name]["peak_bytes"], 1 << 20)
+                self.assertTrue(row[name]["command"].startswith(f"eplora layout {name} "))
+        shown = subprocess.run([sys.executable, script, "--show", file], capture_output=True, text=True).stdout
+        self.assertEqual(shown.count("\n| "), 3 - 1)  # two rows below the headers
+        self.assertIn(f"-->\n{shown}<!-- end -->", text.read_text())
+
+        for name in ("scripts", "docs"):
+            (self.folder / name).mkdir()
+        for tool in (script, checker):
+            shutil.copy(tool, self.folder / "scripts")
+        (self.folder / "README.md").write_text("none\n")
+        (self.folder / "benchmarks" / "NOTES.md").write_text("none\n")
+        text.unlink()
+        page = self.folder / "docs" / "page.md"
+        page.write_text(f"<!-- scripts/layout_bench.py --show benchmarks/results/{file.name} -->\n| by | hand |\n<!-- end -->\n")
+
+        def check(*words):
+            return subprocess.run([sys.executable, self.folder / "scripts" / "check_docs.py", EPLORA, *words], capture_output=True, text=True)
+
+        self.assertEqual(check().returncode, 1)
+        self.assertIn("| by | hand |", check().stdout)
+        self.assertEqual(check("--write").returncode, 0)
+        self.assertIn(shown, page.read_text())
+        self.assertEqual(check().returncode, 0, check().stdout)
+        page.write_text(page.read_text().replace("| 16 |", "| 17 |"))
+        self.assertEqual(check().returncode, 1)
+
+    def test_refuses_by_name(self):
+        script = ROOT / "scripts" / "layout_bench.py"
+        for words, mention in (([EPLORA, "--ranks", "9"], "power of two"), ([EPLORA, "--runs", "0"], "runs"), ([], "--show"),
+                               ([EPLORA, "--date", "yesterday"], "--date")):
+            done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 2, words)
+            self.assertIn(mention, done.stderr)
+        done = subprocess.run([sys.executable, script, "--show", LARGE], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("no result file of this script", done.stderr)
+
+
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
