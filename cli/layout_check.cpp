@@ -179,7 +179,15 @@ int check_layout(const LayoutCheckOptions& options, const Output& output) {
 
 int replay(const LayoutCheckOptions& options, const Output& output) {
   const LayoutCase one = load_layout_case(options.replay);
-  const contract::Verdict bad = suite::prove(one.proof, suite::resolve(one.trial, spoil_of(one)));
+  Apart apart;
+  if (names_a_library({one.backend})) {
+    if (const auto code = apart.run(kLibraryLimit)) return *code;
+    apart.enter("layout check, replay");
+  }
+  const std::unique_ptr<Backend> backend = one.backend.empty() ? nullptr : make_backend(one.backend);
+  const contract::Verdict bad = suite::prove(one.proof, suite::resolve(one.trial, spoil_of(one)),
+                                             backend ? guarded_steps(*backend) : reference::LayerSteps{});
+  apart.leave();
   if (output.json) {
     Json document = json_document("layout_check");
     document["replay"] = options.replay;
@@ -221,7 +229,7 @@ int check_mutants(const LayoutCheckOptions& options, const Output& output) {
     std::string file;
     if (caught && !options.save.empty())
       file = save_layout_case(options.save, "layout-mutant-" + mutant.id,
-                              {outcome.smallest.trial, outcome.shown, mutant.id, std::nullopt})
+                              {outcome.smallest.trial, outcome.shown, mutant.id, std::nullopt, ""})
                  .string();
     const std::string smallest = caught ? suite::describe(outcome.smallest.trial) : mutant.wrong;
     table.row({mutant.id, mutant.origin,

@@ -225,6 +225,7 @@ std::filesystem::path save_layout_case(const std::filesystem::path& folder, cons
       {"seed", one.trial.seed}, {"sizes", json_of(one.trial.sizes)}, {"deployment", to_json(one.trial.spec)}};
   if (!one.mutant.empty()) json["mutant"] = one.mutant;
   if (one.sum_over) json["sum_over"] = *one.sum_over;
+  if (!one.backend.empty()) json["backend"] = one.backend;
   const std::string text = json.dump(2) + "\n";
   std::filesystem::path path = folder / (name + ".json");
   AtomicFile file(path);
@@ -250,6 +251,7 @@ LayoutCase load_layout_case(const std::filesystem::path& file) {
   one.trial.spec = deployment_from_json(get<Json>(json, "deployment", what), what + ".deployment");
   if (json.contains("mutant")) one.mutant = get<std::string>(json, "mutant", what);
   if (json.contains("sum_over")) one.sum_over = get<std::vector<std::string>>(json, "sum_over", what);
+  if (json.contains("backend")) one.backend = get<std::string>(json, "backend", what);
   return one;
 }
 

@@ -36,12 +36,13 @@ DeploymentSpec deployment_of_line(const LayoutLine& line, std::int32_t num_exper
 /// `InvalidArgument`.
 ModelConfig model_argument(const std::string& name_or_file);
 
-/// A layout case: what was tried, which proof was broken, and what was changed in the plan.
+/// A layout case: what was tried, which proof was broken, what was changed in the plan, and whose steps.
 struct LayoutCase {
   suite::LayoutTrial trial;
   suite::Proof proof = suite::Proof::whole;
   std::string mutant;                                ///< id, or empty
   std::optional<std::vector<std::string>> sum_over;  ///< what --sum-over claimed
+  std::string backend;                               ///< that routed and sliced; empty: the reference
 };
 suite::Spoil spoil_of(const LayoutCase& one);
 

@@ -97,15 +97,16 @@ class Prover {
     return row;
   }
 
-  /// A broken row with its smallest case.
+  /// A broken row with its smallest case, by the steps of `backend` (none: the reference's).
   void broken(ProofRow& row, Proof proof, const LayoutTrial& trial, const contract::Violation& violation,
-              bool shrink) {
+              Backend* backend = nullptr) {
     row.state = State::broken;
     row.sentence = violation.sentence;
-    if (!shrink) return;
     progress_.say(fmt::format("{}: making the case smaller", row.id));
-    const suite::SmallestTrial small = suite::smallest(proof, trial, spoil_);
-    row.smallest = LayoutCase{small.trial, proof, "", run_.sum_over};
+    const bool own = backend == nullptr || backend->name() == "reference";
+    const suite::SmallestTrial small =
+        suite::smallest(proof, trial, spoil_, own ? reference::LayerSteps{} : guarded_steps(*backend));
+    row.smallest = LayoutCase{small.trial, proof, "", run_.sum_over, own ? "" : std::string(backend->name())};
     row.smallest_sentence = small.violation.sentence;
   }
 
@@ -132,7 +133,7 @@ class Prover {
       if (proof == Proof::owners) row.tried += fmt::format(", E={}", resolved.plan.num_ids());
       if (proof == Proof::replicas)
         row.tried = fmt::format("{} ids x 64 tokens x {} slots", resolved.plan.num_ids(), trial.sizes.top_k);
-      if (bad) broken(row, proof, start_of(proof, trial), *bad, true);
+      if (bad) broken(row, proof, start_of(proof, trial), *bad);
       row.seconds = seconds_since(start);
       rows_.push_back(std::move(row));
     }
@@ -151,6 +152,7 @@ class Prover {
   }
 
   void numbers(const LayerClass& c) {
+    bool layout_is_wrong = false;
     for (const auto& backend : backends_) {
       const bool is_reference = backend->name() == "reference";
       ProofRow row = row_of(Proof::whole, c);
@@ -173,7 +175,14 @@ class Prover {
         const LayoutTrial trial{few_spec_, c.spec.name, batch_sizes(c, i),
                                 run_.seed + static_cast<std::uint64_t>(i)};
         const contract::Verdict bad = suite::prove(Proof::whole, suite::resolve(trial, spoil_), steps);
-        if (bad) broken(row, Proof::whole, trial, *bad, is_reference);
+        if (!bad) continue;
+        if (is_reference) layout_is_wrong = true;
+        if (is_reference || !layout_is_wrong) {
+          broken(row, Proof::whole, trial, *bad, backend.get());
+        } else {  // the reference's smallest case shows the same
+          row.state = State::broken;
+          row.sentence = bad->sentence;
+        }
       }
       row.seconds = seconds_since(start);
       rows_.push_back(std::move(row));
@@ -188,7 +197,7 @@ class Prover {
       row.state = State::skipped;
       row.tried = "sharded is not whole to begin with";
     } else if (const contract::Verdict bad = suite::prove(Proof::necessity, suite::resolve(trial, spoil_))) {
-      broken(row, Proof::necessity, trial, *bad, true);
+      broken(row, Proof::necessity, trial, *bad);
     }
     row.seconds = seconds_since(start);
     rows_.push_back(std::move(row));

@@ -66,7 +66,8 @@ def machine():
         memory = int(re.search(r"^MemTotal:\s*(\d+) kB$", Path("/proc/meminfo").read_text(), re.M).group(1)) * 1024
     except (OSError, AttributeError):
         pass
-    return {"cpu": cpu, "cores": os.cpu_count(), "memory_bytes": memory, "system": platform.system()}
+    return {"cpu": cpu, "cores": os.cpu_count(), "memory_bytes": memory, "system": platform.system(),
+            "load_average": round(os.getloadavg()[0], 1)}
 
 
 def commit():
@@ -75,7 +76,7 @@ def commit():
 
 
 def measure(program, options):
-    results = []
+    results, before = [], machine()  # the load as others made it
     for ranks in options.ranks:
         row = {"ranks": ranks, "layout": layout_of(ranks)}
         for name, words in commands_of(ranks).items():
@@ -85,7 +86,7 @@ def measure(program, options):
             print(f"{ranks:>6} ranks  {name:<5}  {statistics.median(row[name]['seconds']):7.2f} s  {statistics.median(row[name]['cpu_seconds']):7.2f} CPU s"
                   f"  {row[name]['peak_bytes'] / MIB:8.1f} MiB", file=sys.stderr)
         results.append(row)
-    return {"schema": SCHEMA, "date": options.date, "commit": commit(), "machine": machine(),
+    return {"schema": SCHEMA, "date": options.date, "commit": commit(), "machine": before,
             "model": MODEL, "tokens": TOKENS, "runs": options.runs, "results": results}
 
 
@@ -112,7 +113,8 @@ def table(document):
         lines.append("| " + " | ".join(cells) + " |")
     machine_of = document["machine"]
     lines += ["", f"{document['date']}, {machine_of['cpu']}, {machine_of['cores']} cores, commit {document['commit'][:10]}; "
-              f"{document['tokens']} tokens; medians of {document['runs']} runs, greatest peak."]
+              f"{document['tokens']} tokens; medians of {document['runs']} runs, greatest peak. Others kept "
+              f"{machine_of['load_average']} processes running when it began, so CPU s says more than the clock."]
     return "\n".join(lines) + "\n"
 
 

@@ -79,6 +79,10 @@ class Check(Case):
         self.assertEqual(replayed.returncode, 1, replayed.stdout + replayed.stderr)
         self.assertIn("BROKEN", replayed.stdout)
         mended = json.loads(Path(whole["smallest"]["file"]).read_text())
+        for backend, code in (("thrust-host", 1), ("nothing", 2), ("./nowhere.so", 2)):
+            other = self.folder / "other.json"
+            other.write_text(json.dumps({**mended, "backend": backend}))
+            self.assertEqual(run("check", "--replay", str(other)).returncode, code, backend)
         mended.pop("sum_over")
         Path(whole["smallest"]["file"]).write_text(json.dumps(mended))
         self.assertEqual(run(*whole["smallest"]["replay"].split()[2:]).returncode, 0)

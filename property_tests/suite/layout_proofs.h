@@ -77,8 +77,9 @@ struct SmallestTrial {
   int tried = 0;  ///< smaller candidates that were run
 };
 /// Makes `trial` smaller while `proof` stays broken: mesh, expert count, features, batch. `trial` must be
-/// broken.
-SmallestTrial smallest(Proof proof, const LayoutTrial& trial, const Spoil& spoil);
+/// broken, by these steps.
+SmallestTrial smallest(Proof proof, const LayoutTrial& trial, const Spoil& spoil,
+                       const reference::LayerSteps& steps = {});
 
 /// "4 ranks (ep 2 x tp 2), E=2, T=1, K=1": the sizes that a person compares.
 std::string describe(const LayoutTrial& trial);

@@ -270,11 +270,12 @@ std::vector<LayoutTrial> smaller(const LayoutTrial& trial) {
 
 }  // namespace
 
-SmallestTrial smallest(Proof proof, const LayoutTrial& trial, const Spoil& spoil) {
+SmallestTrial smallest(Proof proof, const LayoutTrial& trial, const Spoil& spoil,
+                       const reference::LayerSteps& steps) {
   constexpr int kMostTried = 20000;
   const auto still_broken = [&](const LayoutTrial& candidate) -> contract::Verdict {
     try {
-      return prove(proof, resolve(candidate, spoil));
+      return prove(proof, resolve(candidate, spoil), steps);
     } catch (const InvalidArgument&) {  // no deployment of these sizes
       return std::nullopt;
     }

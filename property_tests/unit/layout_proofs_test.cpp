@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <set>
+#include <stdexcept>
 
 #include "property_tests/suite/layout_proofs.h"
 #include "reference/check.h"
+#include "reference/routing/route.h"
 
 namespace eplora::suite {
 namespace {
@@ -146,6 +148,30 @@ TEST(LayoutProofs, FindASumThatTheDescriptionNamesWrong) {
     EXPECT_EQ(small.trial.spec.classes.front().sum_over, std::vector<std::string>{});
     EXPECT_TRUE(prove(Proof::whole, resolve(small.trial)));
   }
+}
+
+TEST(LayoutProofs, MakeACaseSmallerByTheStepsThatBreakIt) {
+  LayoutTrial trial;
+  trial.spec.grids = {{"moe", {{"ep", 4}, {"tp", 2}}}};
+  LayerClassSpec c;
+  c.grid = "moe";
+  c.sharding.experts = {"ep"};
+  c.sharding.intermediate = {"tp"};
+  c.placement.num_experts = 12;
+  trial.spec.classes = {c};
+  trial.layer_class = c.name;
+  trial.sizes = proof_sizes(make_deployment(trial.spec).classes.front());
+  reference::LayerSteps steps;
+  steps.route = [](const RouteProblem& problem) -> RouteResult {
+    if (problem.num_local_experts > 1) throw std::runtime_error("one expert a rank is all there is");
+    return reference::route(problem);
+  };
+  EXPECT_FALSE(prove(Proof::whole, resolve(trial)));
+  ASSERT_TRUE(prove(Proof::whole, resolve(trial), steps));
+  const SmallestTrial small = smallest(Proof::whole, trial, {}, steps);
+  EXPECT_EQ(small.trial.spec.classes.front().placement.num_experts, 2) << describe(small.trial);
+  EXPECT_EQ(make_deployment(small.trial.spec).num_ranks, 1) << describe(small.trial);
+  EXPECT_NE(small.violation.sentence.find("one expert a rank"), std::string::npos);
 }
 
 TEST(LayoutProofs, RefuseToShrinkWhatHolds) {
