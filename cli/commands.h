@@ -49,10 +49,12 @@ struct LayoutShowOptions {
   std::string layout;
   std::int32_t experts = 0;       ///< 0 = from the model or the layout file
   std::int64_t intermediate = 0;  ///< 0 = from the model
-  std::string model;              ///< a config.json
-  std::string placement = "linear";
-  std::int64_t tokens = -1;  ///< negative = no token column
-  std::string svg;           ///< file to write
+  std::string model;              ///< a config.json, or a name of examples/models
+  std::string placement;          ///< of layouts that leave it out
+  std::int64_t tokens = -1;       ///< negative = no token columns
+  std::int64_t token = -1;        ///< whose way is shown; negative = an example, for the page
+  std::vector<std::int32_t> ids;  ///< its topk_ids; empty = spread over the experts
+  std::string svg, html;          ///< files to write
 };
 int run_layout_show(const LayoutShowOptions& options, const Output& output);
 

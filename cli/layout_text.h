@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "reference/layout/layout.h"
+#include "reference/layout/deployment.h"
 #include "reference/layout/presets.h"
 
 namespace eplora {
@@ -28,10 +28,13 @@ std::string describe_mesh(const Mesh& mesh);
 /// "4", or "3-4" where ranks own different numbers of experts.
 std::string describe_expert_counts(const Placement& placement);
 
-/// How the ranks' outputs become the layer's: "sum over moe_ep, moe_tp; concatenate tokens over moe_dp".
-std::string describe_recombination(const Layout& layout);
+/// "[0, 360) + 24 zeros": the model's columns, then the padding.
+std::string describe_columns(const PaddedRange& columns);
 
-/// Axes that shard nothing.
-std::vector<std::string> replicated_axes(const Layout& layout);
+/// How the ranks' outputs become the layer's: "sum over moe_ep, moe_tp; concatenate tokens over moe_dp".
+std::string describe_recombination(const LayerClass& layer_class);
+
+/// Axes of the class's grid that cut neither tokens, experts, columns nor layers: copies.
+std::vector<std::string> copy_axes(const LayerClass& layer_class);
 
 }  // namespace eplora

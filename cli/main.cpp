@@ -321,25 +321,34 @@ void add_layout(Program& program) {
   layout->footer("example: eplora layout show tp=4,ep=2 --experts 128 --intermediate 768\n");
   CLI::App* app = command(
       *layout, program, "show",
-      "What every rank owns under a layout: coordinates, experts, columns, groups; as a picture with --svg.",
+      "What every rank owns under a layout: coordinates in every grid, tokens, experts, columns, groups; the "
+      "way of one\n"
+      "token; as a picture with --svg, as a page with --html.",
       "eplora layout show tp=4,ep=2 --experts 128 --intermediate 768 --svg layout.svg",
       [&options](const Output& output) { return run_layout_show(options, output); });
-  app->add_option("layout", options.layout, "\"tp=4,ep=2\", \"tp=8,ep=2,moe_dp=2\" or a .toml file")
-      ->required();
+  app->add_option("layout", options.layout, "as for eplora layout check")->required();
   app->add_option("--experts", options.experts, "experts of the model, E")
       ->check(CLI::Range(1, 1 << 20).description(""))
       ->type_name("E");
   app->add_option("--intermediate", options.intermediate, "MoE intermediate size, I")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{kMaxIndex}).description(""))
       ->type_name("I");
-  app->add_option("--model", options.model, "config.json to take E and I from")->type_name("FILE");
-  app->add_option("--placement", options.placement, "linear or round_robin")
-      ->type_name("KIND")
-      ->capture_default_str();
+  app->add_option("--model", options.model, "config.json, or a name of examples/models, to take E and I from")
+      ->type_name("MODEL");
+  app->add_option("--placement", options.placement, "linear or round_robin, for layouts that leave it out")
+      ->type_name("KIND");
   app->add_option("--tokens", options.tokens, "also show each rank's part of T tokens")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{kMaxIndex}).description(""))
       ->type_name("T");
+  app->add_option("--token", options.token, "also show the way of this token of the batch")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{kMaxIndex} - 1).description(""))
+      ->type_name("t");
+  app->add_option("--ids", options.ids, "the token's expert ids, topk_ids: 3,7 (default: spread)")
+      ->delimiter(',')
+      ->type_name("IDS");
   app->add_option("--svg", options.svg, "write a picture of experts x columns, coloured by owner")
+      ->type_name("FILE");
+  app->add_option("--html", options.html, "write one self-contained page: pictures, token path, rank table")
       ->type_name("FILE");
   add_layout_check(*layout, program);
   add_layout_search(*layout, program);
