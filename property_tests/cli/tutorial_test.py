@@ -12,7 +12,8 @@ folder, every command of its console blocks runs there, and what the page shows 
     1
     ```
 
-A command without output below it may print anything. Standard library only.
+A command without output below it may print anything. A picture that the page shows and a command wrote must be the same file.
+Standard library only.
 
 usage: property_tests/cli/tutorial_test.py PATH_TO_EPLORA [unittest options]
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 
 EPLORA = None
 ROOT = Path(__file__).resolve().parent.parent.parent
+PICTURE = re.compile(r"\]\(images/([\w.-]+)\)")
 SAVE = re.compile(r"Save this as `([\w.-]+)`")
 
 
@@ -83,7 +85,8 @@ class Documents(unittest.TestCase):
         environment = {**os.environ, "PATH": f"{paths}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1",
                        "CUDA_VISIBLE_DEVICES": ""}  # the pages show a machine without a GPU
         last, asked, ran = None, True, 0
-        for number, kind, content in steps_of((ROOT / "docs" / document).read_text()):
+        text = (ROOT / "docs" / document).read_text()
+        for number, kind, content in steps_of(text):
             where = f"docs/{document}:{number}"
             if kind == "save":
                 (folder / content[0]).write_text("\n".join(content[1]) + "\n")
@@ -100,6 +103,10 @@ class Documents(unittest.TestCase):
             if shown:
                 wrong = matches(shown, last.stdout.splitlines())
                 self.assertIsNone(wrong, f"{where}: `{command}` does not print the line\n{wrong}\nbut\n{last.stdout}")
+        for picture in PICTURE.findall(text):
+            if (folder / picture).exists():
+                self.assertEqual((folder / picture).read_text(), (ROOT / "docs" / "images" / picture).read_text(),
+                                 f"docs/images/{picture} is not what the page's command writes")
         self.assertTrue(asked, f"{document}: the last command ended with {last and last.returncode}")
         return ran
 
