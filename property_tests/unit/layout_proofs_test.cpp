@@ -150,6 +150,29 @@ TEST(LayoutProofs, FindASumThatTheDescriptionNamesWrong) {
   }
 }
 
+TEST(LayoutProofs, KeepTheAxisThatIsNotNeededInTheSmallestCase) {
+  LayoutTrial trial;
+  trial.spec.grids = {{"moe", {{"dp", 4}, {"ep", 2}, {"tp", 2}}}};
+  LayerClassSpec c;
+  c.grid = "moe";
+  c.sharding.tokens = {"dp"};
+  c.sharding.experts = {"ep"};
+  c.sharding.intermediate = {"tp"};
+  c.placement.num_experts = 4;
+  c.sum_over = std::vector<std::string>{"dp", "ep", "tp"};
+  trial.spec.classes = {c};
+  trial.layer_class = c.name;
+  trial.sizes = proof_sizes(make_deployment(trial.spec).classes.front());
+  EXPECT_TRUE(prove(Proof::reductions, resolve(trial)));
+  const contract::Verdict bad = prove(Proof::necessity, resolve(trial));
+  ASSERT_TRUE(bad);
+  const std::string subject = "the sum of expert outputs without axis dp:";
+  EXPECT_TRUE(bad->sentence.starts_with(subject)) << bad->sentence;
+  const SmallestTrial small = smallest(Proof::necessity, trial, {});
+  EXPECT_TRUE(small.violation.sentence.starts_with(subject)) << small.violation.sentence;
+  EXPECT_EQ(make_deployment(small.trial.spec).num_ranks, 2) << describe(small.trial);
+}
+
 TEST(LayoutProofs, MakeACaseSmallerByTheStepsThatBreakIt) {
   LayoutTrial trial;
   trial.spec.grids = {{"moe", {{"ep", 4}, {"tp", 2}}}};
