@@ -78,6 +78,8 @@ void ClassPicture::choose_panels() {
   row_height_ = down == 1 ? 84 : down == 2 ? 72 : down <= 4 ? 58 : down <= 8 ? 42 : down <= 16 ? 26 : 20;
   if (lines > 1) row_height_ = std::min(row_height_, 58.0);
   if (lines > 3) row_height_ = std::min(row_height_, 42.0);
+  const double words = own_labels_ ? kOwnGutter - 22 : kPanelLeft - 32;
+  for (std::int32_t p = 0; p < moe_tp_; ++p) row_size_ = fitting_size(row_words(p), words, row_size_);
   gap_y_ = down <= 8 ? 12 : down <= 16 ? 8 : 5;
 }
 
@@ -99,6 +101,8 @@ void ClassPicture::choose_labels() {
       labels_ = std::max(labels_, fits);
     }
   }
+  const double narrowest = (room_ + gap_x_) / panels_.front().across();
+  number_size_ = fitting_size(fmt::format("{}", ep_ - 1), narrowest - 3, 11.5);
   head_ = labels_ == Labels::upright ? 104 : 52;
   if (panels_.size() > 1) head_ += 22;
 }
@@ -162,8 +166,11 @@ void ClassPicture::draw_panel(SvgCanvas& canvas, const Panel& panel, double left
     const std::string name = panel_name(panel);
     canvas.text(left, y + 14, name, {.size = fitting_size(name, room_ + kPanelGap - 6, 13), .weight = 700});
   }
-  if (row_labels && labels_ == Labels::slots)
-    canvas.text(left - 18, top - 17, "expert", {.size = kIdSize, .anchor = "end", .ink = Ink::soft});
+  if (row_labels && (labels_ == Labels::slots || labels_ == Labels::brief))
+    canvas.text(left - 18, top - 17, labels_ == Labels::slots ? "expert" : "experts",
+                {.size = kIdSize, .anchor = "end", .ink = Ink::soft});
+  if (row_labels && labels_ == Labels::brief)
+    canvas.text(left - 18, top - 31, "EP rank", {.size = 11.5, .anchor = "end", .weight = 600});
   for (std::int32_t p = panel.first_tp; p < panel.last_tp; ++p) {
     const double row_y = top + (p - panel.first_tp) * (row_height_ + gap_y_);
     if (row_labels) row_label(canvas, p, left - 18, row_y);
@@ -183,20 +190,22 @@ void ClassPicture::draw_panel(SvgCanvas& canvas, const Panel& panel, double left
   }
 }
 
+std::string ClassPicture::row_words(std::int32_t p) const {
+  const std::string columns = describe_range(columns_[p].real);
+  return row_height_ < 40 ? fmt::format("{}: {}", p, columns) : "columns " + columns;
+}
+
 void ClassPicture::row_label(SvgCanvas& canvas, std::int32_t p, double right, double y) const {
-  const double middle = y + row_height_ / 2, room = own_labels_ ? kOwnGutter - 22 : right - 14;
+  const double middle = y + row_height_ / 2;
   const PaddedRange& held = columns_[p];
   if (row_height_ < 40) {
-    const std::string words = fmt::format("{}: {}", p, describe_range(held.real));
-    canvas.text(right, middle + 4, words, {.size = fitting_size(words, room, 10.5), .anchor = "end"});
+    canvas.text(right, middle + 4, row_words(p), {.size = row_size_, .anchor = "end"});
     return;
   }
   const double up = held.padding > 0 ? 7 : 0;
-  canvas.text(right, middle - 2 - up, fmt::format("MoE-TP rank {}", p),
+  canvas.text(right, middle - 2 - up, moe_tp_ == 1 ? "all columns" : fmt::format("MoE-TP rank {}", p),
               {.size = 12.5, .anchor = "end", .weight = 600});
-  const std::string columns = "columns " + describe_range(held.real);
-  canvas.text(right, middle + 14 - up, columns,
-              {.size = fitting_size(columns, room, 10.5), .anchor = "end", .ink = Ink::soft});
+  canvas.text(right, middle + 14 - up, row_words(p), {.size = row_size_, .anchor = "end", .ink = Ink::soft});
   if (held.padding > 0)
     canvas.text(right, middle + 28 - up, fmt::format("+ {} zeros", held.padding),
                 {.size = 10.5, .anchor = "end", .ink = Ink::soft});
@@ -223,10 +232,8 @@ void ClassPicture::column_label(SvgCanvas& canvas, std::int32_t q, double left, 
       canvas.text(middle, top - 17, "experts " + words, {.size = 11, .anchor = "middle", .ink = Ink::soft});
       break;
     case Labels::brief:
-      canvas.text(middle, top - 31, fmt::format("EP {}", q),
-                  {.size = fitting_size(fmt::format("EP {}", q), width + gap_x_ - 2, 11.5),
-                   .anchor = "middle",
-                   .weight = 600});
+      canvas.text(middle, top - 31, fmt::format("{}", q),
+                  {.size = number_size_, .anchor = "middle", .weight = 600});
       canvas.text(middle, top - 17, words, {.size = kIdSize, .anchor = "middle", .ink = Ink::soft});
       break;
     case Labels::upright:
@@ -332,8 +339,9 @@ double ClassPicture::shared_strip(SvgCanvas& canvas, double y) const {
   return y + (parts + kMost - 1) / kMost * (kHigh + gap) + kPanelGap - gap;
 }
 
-double ClassPicture::legend(SvgCanvas& canvas, double y) const {
+double ClassPicture::legend(SvgCanvas& canvas, double y, std::set<std::string>& said) const {
   const auto entry = [&](const std::string& words, const auto& sample) {
+    if (!said.insert(words).second) return;
     sample(kPanelLeft, y - 9);
     canvas.text(kPanelLeft + 44, y + 4, words, {.size = 12});
     y += 25;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -25,7 +26,8 @@ class ClassPicture {
   /// Draws from `y` downwards; returns where it ends.
   double draw(SvgCanvas& canvas, double y) const;
   /// What this class needs explained, a row each; returns where it ends.
-  double legend(SvgCanvas& canvas, double y) const;
+  /// `said` holds what stands there already, and is added to.
+  double legend(SvgCanvas& canvas, double y, std::set<std::string>& said) const;
 
  private:
   /// How the experts of an EP rank are named above its column, from roomy to cramped; one way for all.
@@ -41,6 +43,7 @@ class ClassPicture {
   double panel_height(const Panel& panel) const;
   std::vector<double> column_edges(const Panel& panel, double left) const;
   void draw_panel(SvgCanvas& canvas, const Panel& panel, double left, double y, bool row_labels) const;
+  std::string row_words(std::int32_t moe_tp_rank) const;
   void row_label(SvgCanvas& canvas, std::int32_t moe_tp_rank, double right, double y) const;
   void column_label(SvgCanvas& canvas, std::int32_t ep_rank, double left, double width, double top) const;
   void cell(SvgCanvas& canvas, const Panel& panel, std::int32_t ep_rank, std::int32_t moe_tp_rank, double x,
@@ -68,6 +71,7 @@ class ClassPicture {
   std::size_t a_row_ = 1;    ///< panels side by side
   bool own_labels_ = false;  ///< slices are broken: every panel names its rows
   double room_ = kPanelRoom, row_height_ = 40, gap_x_ = 12, gap_y_ = 12, head_ = 52;
+  double row_size_ = 10.5, number_size_ = 11.5;  ///< type of slices' columns, of EP ranks' numbers
   Labels labels_ = Labels::slots;
 };
 

@@ -58,6 +58,18 @@ struct LayoutShowOptions {
 };
 int run_layout_show(const LayoutShowOptions& options, const Output& output);
 
+struct LayoutDiffOptions {
+  std::string before, after;  ///< layouts
+  std::string model;          ///< a config.json, or a name of examples/models
+  std::int32_t adapters = 8;
+  std::int64_t rank = 16;  ///< of the adapter buffers, R
+  std::string dtype = "bf16", adapter_dtype = "bf16";
+  std::int32_t ranks_per_node = 8;
+  bool ranks = false;  ///< a row a rank, however many
+  std::string svg;     ///< file to write
+};
+int run_layout_diff(const LayoutDiffOptions& options, const Output& output);
+
 struct LayoutCheckOptions {
   std::string layout;                 ///< empty with --replay or --mutants
   std::int32_t experts = 0;           ///< 0 = from the model or the layout file

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
-#include <span>
 
 #include "cli/commands.h"
 #include "cli/exit_code.h"
@@ -41,18 +40,12 @@ void print_view(const LayoutView& view, const Output& output) {
     fmt::print("\n{}", token_path_text(view, c, output.color));
 }
 
-void write_text(const std::string& path, const std::string& text) {
-  AtomicFile file(path);
-  file.write(std::as_bytes(std::span(text)));
-  file.commit();
-}
-
 }  // namespace
 
 int run_layout_show(const LayoutShowOptions& options, const Output& output) {
   const LayoutView view = layout_view(options);
-  if (!options.svg.empty()) write_text(options.svg, layout_svg(view, SvgUse::file));
-  if (!options.html.empty()) write_text(options.html, layout_page(view));
+  if (!options.svg.empty()) write_text_file(options.svg, layout_svg(view, SvgUse::file));
+  if (!options.html.empty()) write_text_file(options.html, layout_page(view));
   if (output.json) {
     nlohmann::ordered_json document = json_document("layout_show");
     document["schema"] = "eplora.layout_show/2";  // 1 knew one mesh only

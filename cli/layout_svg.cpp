@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "cli/class_picture.h"
 #include "cli/layout_text.h"
@@ -53,7 +54,7 @@ class Sheet {
       std::string grids;
       for (std::size_t g = 0; g < view_.deployment.meshes.size(); ++g)
         grids += fmt::format("{}{} {}", g == 0 ? "" : ";  ", view_.deployment.spec.grids[g].name,
-                             describe_mesh(view_.deployment.meshes[g]));
+                             describe_mesh(view_.deployment.meshes[g], false));
       return canvas_.paragraph(kSheetMargin, 73, kWords, count + grids + ".", soft) + 22;
     }
     const LayerClass& c = view_.deployment.classes.front();
@@ -70,6 +71,7 @@ class Sheet {
   }
 
   double class_heading(const LayerClass& c, double y) {
+    if (&c != view_.deployment.classes.data()) y += 18;
     return heading(y, classes_.size() > 1 ? "Class " + c.spec.name : "Experts",
                    fmt::format("{}; {}: {}  Recombine: {}.", layers_sentence(view_, c), c.spec.grid,
                                class_sentence(view_, c), describe_recombination(c)));
@@ -86,6 +88,8 @@ class Sheet {
     for (std::int32_t rank = 0; rank < d.num_ranks; ++rank) parts[d.home[rank]].push_back(rank);
     for (std::vector<std::int32_t>& ranks : parts)
       std::stable_sort(ranks.begin(), ranks.end(), [&](std::int32_t a, std::int32_t b) {
+        const std::vector<std::int32_t>& stage = d.classes.front().stage;
+        if (stage[a] != stage[b]) return stage[a] < stage[b];
         return mesh.index_along(d.spec.attention.heads, a) < mesh.index_along(d.spec.attention.heads, b);
       });
     constexpr double kPad = 8, kHead = 22, kGap = 10;
@@ -118,11 +122,12 @@ class Sheet {
   }
 
   double legends(double y) {
+    std::set<std::string> said;
     for (std::size_t c = 0; c < classes_.size(); ++c) {
       if (classes_.size() > 1)
         canvas_.text(kPanelLeft - 18, y + 4, view_.deployment.classes[c].spec.name,
                      {.size = 12, .anchor = "end", .weight = 600});
-      y = classes_[c].legend(canvas_, y) + (c + 1 < classes_.size() ? 8 : 0);
+      y = classes_[c].legend(canvas_, y, said) + (c + 1 < classes_.size() ? 8 : 0);
     }
     return y;
   }

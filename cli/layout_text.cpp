@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 
 namespace eplora {
 namespace {
@@ -50,10 +51,15 @@ std::string layout_argument(const SglangSizes& sizes) {
                      sizes.moe_dp == 1 ? "" : fmt::format(",moe_dp={}", sizes.moe_dp));
 }
 
-std::string describe_mesh(const Mesh& mesh) {
+std::string describe_mesh(const Mesh& mesh, bool all) {
   std::vector<std::string> axes;
-  for (const Axis& axis : mesh.axes()) axes.push_back(fmt::format("{}={}", axis.name, axis.size));
+  for (const Axis& axis : mesh.axes())
+    if (all || axis.size > 1) axes.push_back(fmt::format("{}={}", axis.name, axis.size));
   return axes.empty() ? "one rank" : fmt::format("{}", fmt::join(axes, " x "));
+}
+
+std::string describe_axes(const Mesh& mesh, const std::vector<std::string>& axes) {
+  return fmt::format("{}", fmt::join(wide_axes(mesh, {&axes}), ", "));
 }
 
 std::string describe_expert_counts(const Placement& placement) {
@@ -68,6 +74,13 @@ std::string describe_expert_counts(const Placement& placement) {
 std::string describe_columns(const PaddedRange& columns) {
   return describe_range(columns.real) +
          (columns.padding == 0 ? "" : fmt::format(" + {} zeros", columns.padding));
+}
+
+std::string describe_bytes(double bytes) {
+  constexpr std::array<const char*, 5> kNames = {"B", "KiB", "MiB", "GiB", "TiB"};
+  std::size_t at = 0;
+  for (; bytes >= 1024 && at + 1 < kNames.size(); ++at) bytes /= 1024;
+  return fmt::format("{:.{}f} {}", bytes, at == 0 ? 0 : 2, kNames[at]);
 }
 
 std::vector<std::string> copy_axes(const LayerClass& c) {

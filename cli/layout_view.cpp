@@ -105,7 +105,8 @@ std::string layers_sentence(const LayoutView& view, const LayerClass& c) {
 
 std::string class_sentence(const LayoutView& view, const LayerClass& c) {
   const LayerClassSpec& spec = c.spec;
-  std::string words = fmt::format("{}.  {} experts, {} placement", describe_mesh(c.layout.mesh),
+  std::string words = fmt::format("{}.  {} experts, {} placement",
+                                  describe_mesh(c.layout.mesh, view.deployment.meshes.size() == 1),
                                   spec.placement.num_experts, to_string(spec.placement.rule));
   std::int64_t slots = 0;
   for (const auto& experts : c.layout.placement.experts_of_rank())
@@ -147,13 +148,14 @@ std::string shared_sentence(const LayoutView& view, const LayerClass& c) {
 
 std::string attention_sentence(const LayoutView& view) {
   const AttentionSpec& attention = view.deployment.spec.attention;
-  std::string words =
-      fmt::format("{}: {}.  ", attention.grid, describe_mesh(view.deployment.mesh_of(attention.grid)));
+  const Mesh& mesh = view.deployment.mesh_of(attention.grid);
+  std::string words = fmt::format("{}: {}.  ", attention.grid, describe_mesh(mesh, false));
   words += view.deployment.home_parts == 1
                ? "Every rank holds all tokens"
                : fmt::format("Tokens in {} parts over {}", view.deployment.home_parts,
-                             fmt::join(attention.tokens, ", "));
-  if (!attention.heads.empty()) words += fmt::format("; heads over {}", fmt::join(attention.heads, ", "));
+                             describe_axes(mesh, attention.tokens));
+  if (mesh.extent(attention.heads) > 1)
+    words += fmt::format("; heads over {}", describe_axes(mesh, attention.heads));
   return words + ".";
 }
 

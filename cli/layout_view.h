@@ -34,7 +34,8 @@ std::string class_sentence(const LayoutView& view, const LayerClass& c);
 std::string layers_sentence(const LayoutView& view, const LayerClass& c);
 /// "1 shared expert of 768 columns, whole on every rank"; empty where there is none.
 std::string shared_sentence(const LayoutView& view, const LayerClass& c);
-/// "tokens over dp (4 parts), heads over tp"; what stands where outside the experts.
+/// "attention: dp=4 x tp=2.  Tokens in 4 parts over dp; heads over tp.": what stands where outside the
+/// experts.
 std::string attention_sentence(const LayoutView& view);
 
 struct NamedTable {

@@ -37,6 +37,7 @@ struct Program {
   CompareOptions compare;
   CheckOptions check;
   LayoutShowOptions layout_show;
+  LayoutDiffOptions layout_diff;
   LayoutCheckOptions layout_check;
   LayoutSearchOptions layout_search;
   LayoutCostOptions layout_cost;
@@ -313,6 +314,42 @@ void add_layout_cost(CLI::App& layout, Program& program) {
   app->add_flag("--ranks", options.ranks, "a row a rank, also for more than 32 ranks");
 }
 
+void add_layout_diff(CLI::App& layout, Program& program) {
+  LayoutDiffOptions& options = program.layout_diff;
+  CLI::App* app = command(layout, program, "diff",
+                          "What moves when a model goes from one layout to another: bytes of weights and "
+                          "adapter buffers that each "
+                          "rank\n"
+                          "keeps, receives and sends, who sends to whom, inside nodes and between them.",
+                          "eplora layout diff tp=8,ep=4 tp=8,ep=8 --model qwen3-30b-a3b",
+                          [&options](const Output& output) { return run_layout_diff(options, output); });
+  app->add_option("before", options.before, "as for eplora layout check")->required();
+  app->add_option("after", options.after, "as for eplora layout check")->required();
+  app->add_option("--model", options.model, "config.json, or a name of examples/models")
+      ->required()
+      ->type_name("MODEL");
+  app->add_option("--adapters", options.adapters, "adapter slots, L")
+      ->check(CLI::Range(0, 1 << 16).description(""))
+      ->type_name("L")
+      ->capture_default_str();
+  app->add_option("--rank", options.rank, "largest rank of an adapter, R")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 16).description(""))
+      ->type_name("R")
+      ->capture_default_str();
+  app->add_option("--dtype", options.dtype, "base weights: f32, bf16, f16 or fp8")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  app->add_option("--adapter-dtype", options.adapter_dtype, "adapter buffers")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  app->add_option("--ranks-per-node", options.ranks_per_node, "ranks of one node")
+      ->check(CLI::Range(1, 1 << 20).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+  app->add_flag("--ranks", options.ranks, "a row a rank, also for more than 32 ranks");
+  app->add_option("--svg", options.svg, "write a picture of who sends how much to whom")->type_name("FILE");
+}
+
 void add_layout(Program& program) {
   LayoutShowOptions& options = program.layout_show;
   CLI::App* layout =
@@ -350,6 +387,7 @@ void add_layout(Program& program) {
       ->type_name("FILE");
   app->add_option("--html", options.html, "write one self-contained page: pictures, token path, rank table")
       ->type_name("FILE");
+  add_layout_diff(*layout, program);
   add_layout_check(*layout, program);
   add_layout_search(*layout, program);
   add_layout_cost(*layout, program);

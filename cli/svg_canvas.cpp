@@ -80,7 +80,7 @@ std::string escaped(const std::string& text) {
     else if (c == '"')
       result += "&quot;";
     else
-      result += c;
+      result += static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t' ? '?' : c;  // not XML
   }
   return result;
 }
@@ -93,6 +93,9 @@ std::string SvgCanvas::color(Ink ink) const {
 }
 
 void SvgCanvas::text(double x, double y, const std::string& words, const TextStyle& style) {
+  const std::string anchor =
+      std::string_view(style.anchor) == "start" ? "" : fmt::format(" text-anchor=\"{}\"", style.anchor);
+  const std::string weight = style.weight == 400 ? "" : fmt::format(" font-weight=\"{}\"", style.weight);
   const std::string rotate =
       style.turn == 0 ? "" : fmt::format(" transform=\"rotate({:.0f} {:.1f} {:.1f})\"", style.turn, x, y);
   const std::string halo = style.halo.empty()
@@ -102,19 +105,19 @@ void SvgCanvas::text(double x, double y, const std::string& words, const TextSty
                                      "paint-order=\"stroke\"",
                                      style.halo, std::max(3.0, style.size * 0.32));
   body_ += fmt::format(
-      "<text x=\"{:.1f}\" y=\"{:.1f}\" font-size=\"{:.1f}\" text-anchor=\"{}\" style=\"fill:{}\" "
-      "font-weight=\"{}\"{}{}>{}</text>\n",
-      x, y, style.size, style.anchor, color(style.ink), style.weight, halo, rotate, escaped(words));
+      "<text x=\"{:.1f}\" y=\"{:.1f}\" font-size=\"{:.3g}\" style=\"fill:{}\"{}{}{}{}>{}</text>\n", x, y,
+      style.size, color(style.ink), anchor, weight, halo, rotate, escaped(words));
 }
 
 double SvgCanvas::paragraph(double x, double y, double room, const std::string& words,
                             const TextStyle& style) {
   const double line = std::round(1.5 * style.size);
+  const double regular = style.weight < 600 ? 0.88 : 1.0;  // words of a text are narrower than bold ones
   std::string held;
   for (std::size_t begin = 0; begin < words.size();) {
     const std::size_t end = std::min(words.find(' ', begin + 1), words.size());
     const std::string more = words.substr(begin, end - begin);
-    if (!held.empty() && text_width(held + more, style.size) > room) {
+    if (!held.empty() && regular * text_width(held + more, style.size) > room) {
       text(x, y, held, style);
       y += line;
       held.clear();
