@@ -7,9 +7,7 @@
 #include <chrono>
 #include <cstring>
 
-#include "cli/formats/golden_fixture.h"
-#include "cli/golden_run.h"
-#include "cli/project_files.h"
+#include "cli/layout_golden_rows.h"
 #include "optimized/guarded_run.h"
 #include "reference/check.h"
 
@@ -82,7 +80,9 @@ class Prover {
     for (std::size_t i = 0; i < full_.classes.size(); ++i) {
       structural(full_.classes[i], i == 0);
       numbers(few_.classes[i]);
-      golden(few_.classes[i]);
+      for (ProofRow& row :
+           golden_rows({few_spec_, few_.classes[i], backends_, spoil_, ranks_words()}, progress_))
+        rows_.push_back(std::move(row));
     }
     return std::move(rows_);
   }
@@ -105,7 +105,7 @@ class Prover {
     progress_.say(fmt::format("{}: making the case smaller", row.id));
     const bool own = backend == nullptr || backend->name() == "reference";
     const suite::SmallestTrial small =
-        suite::smallest(proof, trial, spoil_, own ? reference::LayerSteps{} : guarded_steps(*backend));
+        suite::smallest(proof, trial, spoil_, own ? reference::LayerSteps{} : steps_of(*backend));
     row.smallest = LayoutCase{small.trial, proof, "", run_.sum_over, own ? "" : std::string(backend->name())};
     row.smallest_sentence = small.violation.sentence;
   }
@@ -142,13 +142,6 @@ class Prover {
   std::string ranks_words() const {
     if (few_.num_ranks == full_.num_ranks) return fmt::format("{} ranks", few_.num_ranks);
     return fmt::format("{} ranks, shrunk from {}", few_.num_ranks, full_.num_ranks);
-  }
-
-  static bool routes_and_slices(const Backend& backend) {
-    return backend.supports(Operation::route) && backend.supports(Operation::slice);
-  }
-  static reference::LayerSteps steps_of(Backend& backend) {
-    return backend.name() == "reference" ? reference::LayerSteps{} : guarded_steps(backend);
   }
 
   void numbers(const LayerClass& c) {
@@ -203,135 +196,6 @@ class Prover {
     rows_.push_back(std::move(row));
   }
 
-  /// The class with a fixture's expert count; nothing where its placement cannot take it.
-  std::optional<std::string> fit_fixture(DeploymentSpec& spec, const std::string& name,
-                                         const GoldenFixture& fixture) const {
-    for (LayerClassSpec& c : spec.classes) {
-      if (c.name != name) continue;
-      const std::int32_t E = fixture.geometry.num_experts;
-      if (c.placement.rule == PlacementRule::table && c.placement.num_experts < E)
-        return fmt::format("its table places {} experts, the fixture has {}", c.placement.num_experts, E);
-      for (auto& row : c.placement.table) std::erase_if(row, [&](std::int32_t e) { return e >= E; });
-      if (fixture.geometry.gated == (c.weight_form == WeightForm::non_gated))
-        return fmt::format("its weight form is {}, the fixture is {}", to_string(c.weight_form),
-                           fixture.geometry.gated ? "gated" : "not gated");
-      c.placement.num_experts = E;
-      if (c.placement.redundant > 0) {  // the fewest slots beyond E that every rank has as many of
-        const std::int32_t ep = few_.class_named(name).layout.placement.ep();
-        c.placement.redundant = (ep - E % ep) % ep;
-        if (c.placement.redundant == 0 && E / ep + 1 <= E) c.placement.redundant = ep;
-      }
-      c.shared_experts = {};  // the fixtures have none
-      c.shared_outer = fixture.geometry.shared_outer;
-    }
-    return std::nullopt;
-  }
-
-  void golden(const LayerClass& c) {
-    const std::filesystem::path folder = project_folder("property_tests/golden");
-    if (folder.empty()) {
-      rows_.push_back(golden_row(c, "golden fixtures"));
-      rows_.back().state = State::skipped;
-      rows_.back().tried = "the project's fixtures are not here";
-      return;
-    }
-    for (const std::filesystem::path& path : list_golden_fixtures(folder)) {
-      const auto start = std::chrono::steady_clock::now();
-      const GoldenFixture fixture = load_golden_fixture(path);
-      ProofRow row = golden_row(c, fixture.name);
-      progress_.say(fmt::format("{}: {}", c.spec.name, fixture.name));
-      DeploymentSpec spec = few_spec_;
-      std::optional<std::string> skip = fit_fixture(spec, c.spec.name, fixture);
-      if (!skip) skip = against_recording(spec, c.spec.name, fixture, row);
-      if (skip) {
-        row.state = State::skipped;
-        row.tried = *skip;
-      }
-      row.seconds = seconds_since(start);
-      rows_.push_back(std::move(row));
-    }
-  }
-
-  ProofRow golden_row(const LayerClass& c, const std::string& name) const {
-    ProofRow row;
-    row.id = "golden";
-    row.words = "sharded equals what transformers and PEFT recorded: " + name;
-    row.contract = "P7";
-    row.layer_class = c.spec.name;
-    return row;
-  }
-
-  /// Every recorded case on every rank by every backend, in double; why it does not fit, where it does not.
-  std::optional<std::string> against_recording(const DeploymentSpec& spec, const std::string& name,
-                                               const GoldenFixture& fixture, ProofRow& row) const {
-    PlanSizes sizes;
-    sizes.tokens = fixture.num_tokens;
-    sizes.hidden = fixture.geometry.hidden;
-    sizes.intermediate = fixture.geometry.intermediate;
-    for (const PeftAdapter& adapter : fixture.adapters)
-      for (const auto& [id, layer] : adapter.adapter().layers)
-        for (const LoraPair* pair : {&layer.gate_up[0], &layer.gate_up[1], &layer.down})
-          if (pair->present()) sizes.max_lora_rank = std::max(sizes.max_lora_rank, pair->rank());
-    ClassPlan plan;
-    try {
-      const Deployment deployment = make_deployment(spec);
-      const LayerClass& c = deployment.class_named(name);
-      sizes.max_lora_rank =
-          (sizes.max_lora_rank + c.lora_rank_parts - 1) / c.lora_rank_parts * c.lora_rank_parts;
-      sizes.num_layers = c.stages;
-      plan = make_class_plan(deployment, c, sizes);
-      if (spoil_) spoil_(deployment, plan);
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    double worst = 0;
-    std::string by;
-    for (const auto& backend : backends_) {
-      if (!routes_and_slices(*backend)) continue;
-      by += fmt::format("{}{}", by.empty() ? "" : ", ", backend->name());
-      if (auto skip = recorded_cases(plan, fixture, *backend, worst, row)) return skip;
-      if (row.state == State::broken) break;
-    }
-    row.tried = fmt::format("{} outputs on {} by {}, error at most {:.1e}, bound {:.1e}",
-                            fixture.cases.size(), ranks_words(), by, worst, kDoubleBound);
-    return std::nullopt;
-  }
-
-  /// `against_recording` for one backend; `worst` rises to its greatest error.
-  std::optional<std::string> recorded_cases(const ClassPlan& plan, const GoldenFixture& fixture,
-                                            Backend& backend, double& worst, ProofRow& row) const {
-    const reference::LayerSteps steps = steps_of(backend);
-    for (const GoldenCase& one : fixture.cases) {
-      reference::DeployedProblem problem;
-      problem.routed = fixture.problem(one);
-      problem.layer = plan.sizes.num_layers - 1;
-      const reference::Matrix<double> want =
-          Eigen::Map<const reference::Matrix<float>>(one.output.data(), plan.sizes.tokens, plan.sizes.hidden)
-              .cast<double>();
-      std::vector<reference::Matrix<double>> outputs;
-      try {
-        outputs = reference::deployed_moe_layer<double>(problem, plan, {}, steps);
-      } catch (const std::exception& error) {
-        const bool unfit = dynamic_cast<const InvalidArgument*>(&error) != nullptr;
-        if (unfit && !spoil_ && backend.name() == "reference") return error.what();
-        row.state = State::broken;
-        row.sentence = fmt::format("the ranks cannot run it by {}: {}", backend.name(), error.what());
-        return std::nullopt;
-      }
-      for (std::int32_t rank = 0; rank < plan.num_ranks(); ++rank) {
-        const Range layers = plan.ranks[rank].layers;
-        if (problem.layer < layers.begin || problem.layer >= layers.end) continue;
-        const double error = (outputs[rank] - want).norm() / want.norm();
-        if (!(error <= worst)) worst = error;
-        if (error <= kDoubleBound || row.state == State::broken) continue;
-        row.state = State::broken;
-        row.sentence = fmt::format("{}, output on rank {} by {}: relative error {:.2e}, the bound is {:.1e}",
-                                   one.name, rank, backend.name(), error, kDoubleBound);
-      }
-    }
-    return std::nullopt;
-  }
-
   const ProofRun& run_;
   const Backends& backends_;
   Progress& progress_;
@@ -343,6 +207,14 @@ class Prover {
 };
 
 }  // namespace
+
+bool routes_and_slices(const Backend& backend) {
+  return backend.supports(Operation::route) && backend.supports(Operation::slice);
+}
+
+reference::LayerSteps steps_of(Backend& backend) {
+  return backend.name() == "reference" ? reference::LayerSteps{} : guarded_steps(backend);
+}
 
 reference::LayerSteps guarded_steps(Backend& backend) {
   const GuardedRun run(backend);

@@ -38,7 +38,10 @@ struct ProofRun {
 /// does not fit the model.
 std::vector<ProofRow> prove_layout(const ProofRun& run, const Backends& backends, Progress& progress);
 
-/// Steps of the sharded layer that go through a backend, in guarded memory.
+/// Whether a backend has the steps that the sharded layer leaves to it.
+bool routes_and_slices(const Backend& backend);
+/// Steps of the sharded layer that go through a backend, in guarded memory; the reference's own are plain.
 reference::LayerSteps guarded_steps(Backend& backend);
+reference::LayerSteps steps_of(Backend& backend);
 
 }  // namespace eplora
