@@ -24,7 +24,8 @@ double ClassPicture::shared_strip(SvgCanvas& canvas, double y) const {
   canvas.text(kPanelLeft - 18, y + kHigh / 2 + 4, shared.count == 1 ? "shared expert" : "shared experts",
               {.size = 11.5, .anchor = "end", .weight = 600});
   for (std::int32_t part = 0; part < parts; ++part) {
-    const double x = kPanelLeft + (part % kMost) * (w + gap), top = y + part / kMost * (kHigh + gap);
+    const std::int32_t line = part / kMost;
+    const double x = kPanelLeft + (part % kMost) * (w + gap), top = y + line * (kHigh + gap);
     const Range columns = shared.kind == SharedExpertsKind::sharded
                               ? class_.shared_columns(view_.shared_columns(class_), holders[part].front())
                               : Range{0, view_.shared_columns(class_)};
@@ -42,7 +43,8 @@ double ClassPicture::shared_strip(SvgCanvas& canvas, double y) const {
                  .halo = ground});
     canvas.end_mark();
   }
-  return y + (parts + kMost - 1) / kMost * (kHigh + gap) + kPanelGap - gap;
+  const std::int32_t lines = (parts + kMost - 1) / kMost;
+  return y + lines * (kHigh + gap) + kPanelGap - gap;
 }
 
 double ClassPicture::legend(SvgCanvas& canvas, double y, std::set<std::string>& said) const {

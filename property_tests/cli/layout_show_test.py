@@ -111,6 +111,17 @@ class Pictures(Case):
                             break
                         self.assertFalse(top < bottom2 and top2 < bottom, f"{text!r} and {other!r} overlap")
 
+    def test_copies_stages_and_ranks_without_experts_are_drawn(self):
+        layout = self.folder / "copies.toml"
+        axes = ", ".join(f'{{name = "{name}", size = {size}}}' for name, size in
+                         (("copy", 3), ("pp", 2), ("dp", 2), ("ep", 5), ("tp", 2)))
+        layout.write_text(f'axes = [{axes}]\nsharding = {{tokens = ["dp"], experts = ["ep"], intermediate = ["tp"], layers = ["pp"]}}\n'
+                          'placement = {num_experts = 4}\nshared_experts = {kind = "replicated", count = 2}\n')
+        words = [t.text for t in self.picture(str(layout), "--intermediate", "64").iter(SVG + "text")]
+        self.assertEqual({n for word in words for n in ids_in(word)} & set(range(120)), set(range(120)))
+        for word in ("stage 1, token shard 1", "8,48,88", "an EP rank without an expert", "every rank: columns [0, 64)"):
+            self.assertIn(word, words)
+
     def test_every_pattern_that_is_used_is_there(self):
         for words in PICTURES[:16]:
             root = self.picture(*words)
