@@ -17,7 +17,8 @@
 namespace eplora {
 
 /// The sheet that all parts of a picture share.
-inline constexpr double kSheetWidth = 1152, kSheetMargin = 36, kPanelLeft = 156, kPanelRoom = 960;
+inline constexpr double kSheetWidth = 1152, kSheetMargin = 36, kPanelLeft = 156, kPanelRoom = 960,
+                        kPanelGap = 30;
 
 class ClassPicture {
  public:

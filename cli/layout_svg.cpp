@@ -46,8 +46,8 @@ class Sheet {
  private:
   double title() {
     const std::int32_t ranks = view_.deployment.num_ranks;
-    const double fitting = kWords / text_width(view_.title, 1);
-    canvas_.text(kSheetMargin, 48, view_.title, {.size = std::min(25.0, fitting), .weight = 700});
+    canvas_.text(kSheetMargin, 48, view_.title,
+                 {.size = fitting_size(view_.title, kWords, 25), .weight = 700});
     const std::string count = fmt::format("{} {}: ", ranks, ranks == 1 ? "rank" : "ranks");
     const SvgCanvas::TextStyle soft = {.size = 13, .ink = Ink::soft};
     if (sections_) {

@@ -119,7 +119,7 @@ std::string class_sentence(const LayoutView& view, const LayerClass& c) {
   words += fmt::format(".  {} columns", view.intermediate);
   if (spec.padding.multiple > 1)
     words += fmt::format(", padded to multiples of {}{}", spec.padding.multiple,
-                         spec.padding.place == PaddingPlace::end ? " at the end" : " on each rank");
+                         spec.padding.place == PaddingPlace::end ? " at the end" : " a rank");
   if (c.hidden_parts > 1) words += fmt::format(", down B cut over {}", fmt::join(spec.sharding.hidden, ", "));
   if (c.lora_rank_parts > 1)
     words += fmt::format(", gate_up A cut over {}", fmt::join(spec.sharding.lora_rank, ", "));

@@ -245,6 +245,30 @@ void add_layout_search(CLI::App& layout, Program& program) {
       ->capture_default_str();
 }
 
+/// What `cost` and `diff` ask about weights, adapters and nodes, and how much they print.
+template <class Options>
+void add_priced_sizes(CLI::App* app, Options& options) {
+  app->add_option("--adapters", options.adapters, "adapter slots, L")
+      ->check(CLI::Range(0, 1 << 16).description(""))
+      ->type_name("L")
+      ->capture_default_str();
+  app->add_option("--rank", options.rank, "largest rank of an adapter, R")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 16).description(""))
+      ->type_name("R")
+      ->capture_default_str();
+  app->add_option("--dtype", options.dtype, "base weights: f32, bf16, f16 or fp8")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  app->add_option("--adapter-dtype", options.adapter_dtype, "adapter buffers")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  app->add_option("--ranks-per-node", options.ranks_per_node, "ranks of one node")
+      ->check(CLI::Range(1, 1 << 20).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+  app->add_flag("--ranks", options.ranks, "a row a rank, also for more than 32 ranks");
+}
+
 void add_layout_cost(CLI::App& layout, Program& program) {
   LayoutCostOptions& options = program.layout_cost;
   CLI::App* app = command(layout, program, "cost",
@@ -269,30 +293,13 @@ void add_layout_cost(CLI::App& layout, Program& program) {
       ->check(CLI::Range(0.0, 0x1p64).description(""))
       ->type_name("S")
       ->capture_default_str();
-  app->add_option("--adapters", options.adapters, "adapter slots, L")
-      ->check(CLI::Range(0, 1 << 16).description(""))
-      ->type_name("L")
-      ->capture_default_str();
-  app->add_option("--rank", options.rank, "largest rank of an adapter, R")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 16).description(""))
-      ->type_name("R")
-      ->capture_default_str();
-  app->add_option("--dtype", options.dtype, "base weights: f32, bf16, f16 or fp8")
-      ->type_name("TYPE")
-      ->capture_default_str();
-  app->add_option("--adapter-dtype", options.adapter_dtype, "adapter buffers")
-      ->type_name("TYPE")
-      ->capture_default_str();
+  add_priced_sizes(app, options);
   app->add_option("--activation-dtype", options.activation_dtype, "what travels over links")
       ->type_name("TYPE")
       ->capture_default_str();
   app->add_option("--block-size", options.block_size, "rows of a block, B")
       ->check(CLI::Range(1, 1 << 20).description(""))
       ->type_name("B")
-      ->capture_default_str();
-  app->add_option("--ranks-per-node", options.ranks_per_node, "ranks of one node")
-      ->check(CLI::Range(1, 1 << 20).description(""))
-      ->type_name("N")
       ->capture_default_str();
   app->add_option("--exchange", options.exchange, "automatic, all_reduce or all_to_all")
       ->type_name("WAY")
@@ -311,7 +318,6 @@ void add_layout_cost(CLI::App& layout, Program& program) {
   app->add_option("--between-rate", options.between_rate, "links between nodes, GB/s one way (default 50)")
       ->check(CLI::PositiveNumber.description(""))
       ->type_name("X");
-  app->add_flag("--ranks", options.ranks, "a row a rank, also for more than 32 ranks");
 }
 
 void add_layout_diff(CLI::App& layout, Program& program) {
@@ -328,25 +334,7 @@ void add_layout_diff(CLI::App& layout, Program& program) {
   app->add_option("--model", options.model, "config.json, or a name of examples/models")
       ->required()
       ->type_name("MODEL");
-  app->add_option("--adapters", options.adapters, "adapter slots, L")
-      ->check(CLI::Range(0, 1 << 16).description(""))
-      ->type_name("L")
-      ->capture_default_str();
-  app->add_option("--rank", options.rank, "largest rank of an adapter, R")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 16).description(""))
-      ->type_name("R")
-      ->capture_default_str();
-  app->add_option("--dtype", options.dtype, "base weights: f32, bf16, f16 or fp8")
-      ->type_name("TYPE")
-      ->capture_default_str();
-  app->add_option("--adapter-dtype", options.adapter_dtype, "adapter buffers")
-      ->type_name("TYPE")
-      ->capture_default_str();
-  app->add_option("--ranks-per-node", options.ranks_per_node, "ranks of one node")
-      ->check(CLI::Range(1, 1 << 20).description(""))
-      ->type_name("N")
-      ->capture_default_str();
-  app->add_flag("--ranks", options.ranks, "a row a rank, also for more than 32 ranks");
+  add_priced_sizes(app, options);
   app->add_option("--svg", options.svg, "write a picture of who sends how much to whom")->type_name("FILE");
 }
 

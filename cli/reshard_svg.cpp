@@ -52,7 +52,7 @@ class Matrix {
                 {.size = 12.5, .anchor = "middle", .weight = 600, .turn = -90});
     canvas.box(left, top, width(), width(), oklch(0.975, 0.004, 255), 0);
     for (std::int32_t i = 0; i < count_; ++i) {
-      const double size = std::min(11.0, (cell_ - 2) / text_width(fmt::format("{}", count_ - 1), 1));
+      const double size = fitting_size(fmt::format("{}", count_ - 1), cell_ - 2, 11);
       if (size < 6 && i % 8 != 0) continue;
       const double middle = (i + 0.5) * cell_;
       canvas.text(left + middle, top - 8, fmt::format("{}", i),
@@ -67,7 +67,7 @@ class Matrix {
   }
 
  private:
-  static std::string shade(double part) { return oklch(0.93 - 0.4 * part, 0.03 + 0.11 * part, 255); }
+  static std::string shade(double part) { return oklch(0.95 - 0.29 * part, 0.025 + 0.105 * part, 255); }
 
   void square(SvgCanvas& canvas, double left, double top, std::int32_t from, std::int32_t to,
               std::int64_t sum) const {
@@ -126,7 +126,7 @@ std::string reshard_svg(const Reshard& moved, const ReshardTitle& title, std::in
   const std::string name = "From " + title.before + " to " + title.after;
   const double width = std::max(kPanelLeft + matrix.width() + kSheetMargin, 760.0),
                room = width - 2 * kSheetMargin;
-  canvas.text(kSheetMargin, 48, name, {.size = std::min(25.0, room / text_width(name, 1)), .weight = 700});
+  canvas.text(kSheetMargin, 48, name, {.size = fitting_size(name, room, 25), .weight = 700});
   const double y = canvas.paragraph(kSheetMargin, 73, room,
                                     fmt::format("{}.  {} move, {} of it between nodes; {} stay.", title.model,
                                                 words_of(sum), words_of(between), words_of(kept)),

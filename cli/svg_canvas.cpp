@@ -68,6 +68,10 @@ double text_width(const std::string& text, double size) {
   return ems * size;
 }
 
+double fitting_size(const std::string& text, double room, double most) {
+  return text.empty() ? most : std::min(most, room / text_width(text, 1));
+}
+
 std::string escaped(const std::string& text) {
   std::string result;
   for (const char c : text) {

@@ -31,6 +31,8 @@ std::string oklch(double lightness, double chroma, double degrees);
 /// Width that `text` takes in the widest of the sheet's faces (DejaVu Sans, bold), so that what fits by this
 /// number fits.
 double text_width(const std::string& text, double size);
+/// The largest type, at most `most`, in which `text` takes no more than `room`.
+double fitting_size(const std::string& text, double room, double most);
 
 /// `text` as character data of XML and HTML.
 std::string escaped(const std::string& text);
@@ -44,7 +46,7 @@ class SvgCanvas {
     const char* anchor = "start";
     Ink ink = Ink::plain;
     int weight = 400;
-    double turn = 0;   ///< degrees
+    double turn = 0;        ///< degrees
     std::string halo = {};  ///< colour drawn around the letters; empty = none
   };
   void text(double x, double y, const std::string& words, const TextStyle& style);

@@ -140,7 +140,7 @@ class Drawing {
     canvas_.outline(x, y, wide, high, SvgCanvas::Outline::dashed, 6);
     canvas_.text(x + kPad, y + 19, stop.name, {.size = 13, .weight = 700});
     canvas_.text(x + kPad, y + 35, stop.words,
-                 {.size = std::min(11.0, room / text_width(stop.words, 1)), .ink = Ink::soft});
+                 {.size = fitting_size(stop.words, room, 11), .ink = Ink::soft});
     chips_.draw(canvas_, x + kPad, y + 44, static_cast<std::size_t>(chips_.fitting(room)), stop.ranks,
                 colors_, path_.home, kMost);
     return high;
@@ -184,7 +184,7 @@ std::string token_path_text(const LayoutView& view, std::size_t index, bool colo
     const SlotPath& slot = path.slots[k];
     std::vector<std::string> columns;
     for (const PaddedRange& one : slot.columns) columns.push_back(describe_columns(one));
-    if (columns.size() > 4) columns = {columns.front(), "..", columns.back()};
+    if (columns.size() > 2) columns = {columns.front(), "..", columns.back()};
     table.row({fmt::format("{}", k), slot_name(slot), slot_place(slot), describe_ids(slot.ranks),
                fmt::format("{}", fmt::join(columns, ", "))});
   }

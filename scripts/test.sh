@@ -73,6 +73,7 @@ if stage build build release; then
   stage layout-proofs python3 property_tests/cli/layout_check_test.py ./build/eplora
   stage layout-prices python3 property_tests/cli/layout_cost_test.py ./build/eplora
   stage layout-pages python3 property_tests/cli/tutorial_test.py ./build/eplora
+  stage layout-pictures python3 property_tests/cli/layout_show_test.py ./build/eplora
   with_numpy=
   for python in python3 /usr/bin/python3; do  # another python3 may stand first in the path
     if [[ -z $with_numpy ]] && "$python" -c 'import numpy' 2>/dev/null; then with_numpy=$python; fi

@@ -153,6 +153,11 @@ ElementSize size_of(const Case& test, bool both_fused, Piece piece) {
   return {};
 }
 
+std::size_t digit_sum(std::size_t number, std::size_t base) {
+  if (base == 1 || number == 0) return 0;
+  return number % base + digit_sum(number / base, base);
+}
+
 /// One element after the other.
 Reshard by_elements(const Pair& pair) {
   const Case& test = pair.one;
@@ -198,7 +203,7 @@ Reshard by_elements(const Pair& pair) {
         continue;
       }
       const std::vector<std::int32_t>& from = near.empty() ? all : near;
-      const std::int32_t sender = from[rank % from.size()];
+      const std::int32_t sender = from[digit_sum(rank, from.size()) % from.size()];
       me.weights += size.weights;
       me.adapters += size.adapters;
       const std::int64_t sum = size.weights + size.adapters;
@@ -303,6 +308,23 @@ TEST(PriceReshard, ASourceOnTheReceiversNodeIsTaken) {
   EXPECT_EQ(got.ranks[2].received, (LinkBytes{192, 0}));
 }
 
+TEST(PriceReshard, EveryLayerMovesFromItsOwnClassToItsOwnClass) {
+  Small s;
+  const Deployment straight = s.table({{0, 1}, {2, 3}}), dealt = s.table({{0, 2}, {1, 3}});
+  DeploymentSpec both = straight.spec;
+  both.classes.push_back(dealt.spec.classes.front());
+  both.classes.front().layers = {0};
+  both.classes.back().name = "rest";
+  const Reshard one = s.move(dealt, straight, 1);
+  s.model.moe_layers = {0, 1, 2};
+  const Reshard got = s.move(make_deployment(both), straight, 1);  // layer 0 stays, layers 1 and 2 move
+  ASSERT_EQ(got.messages.size(), one.messages.size());
+  for (std::size_t i = 0; i < one.messages.size(); ++i)
+    EXPECT_EQ(got.messages[i].bytes, 2 * one.messages[i].bytes);
+  EXPECT_EQ(got.ranks[0].whole, 2 + 2 * 1);
+  EXPECT_EQ(got.ranks[0].arriving, 2 * 1);
+}
+
 /// The sentence with which the call is refused.
 template <class Call>
 std::string refusal(const Call& call) {
@@ -312,6 +334,17 @@ std::string refusal(const Call& call) {
     return error.what();
   }
   return "accepted";
+}
+
+TEST(PriceReshard, ReceiversOfOneExpertAreSpreadOverItsHolders) {
+  const Small s;  // expert 0 stands on ranks 0..3 before; 16 ranks, every fourth of which wants it
+  const Deployment from = s.table({{0, 1}, {0, 2}, {0, 3}, {0, 1}});
+  std::vector<std::vector<std::int32_t>> rows(16, {1, 2, 3});
+  for (std::size_t rank = 0; rank < rows.size(); rank += 4) rows[rank] = {0};
+  std::set<std::int32_t> senders;
+  for (const Message& one : s.move(from, s.table(rows), 1).messages)
+    if (one.to % 4 == 0) senders.insert(one.from);
+  EXPECT_EQ(senders, (std::set<std::int32_t>{1, 2, 3}));  // rank 0 keeps its own
 }
 
 TEST(PriceReshard, RefusesLayoutsOfDifferentModels) {

@@ -3,7 +3,9 @@
 // and adapter buffers, rank by rank. A rank keeps what it has and needs; every missing rectangle of expert x
 // columns (x rows of gate_up A, x rows of down B) comes from one rank that has it:
 //   of the ranks that hold it under the old layout, in order of (EP rank, rank), those on the receiver's node
-//   if there are any, else all; of these n the one number `receiver mod n`.
+//   if there are any, else all; of these n the one whose number is the sum of the receiver's digits in base
+//   n, mod n. (The receiver mod n alone would send all who ask for one expert to one of its holders, as their
+//   ranks often differ by multiples of n.)
 // Weight forms and local ids may differ: rows move inside a rank, over no link. Padding is written, not sent.
 // A layer, the two scales of an adapter and a shared expert move like an expert; adapter slots of fused
 // shared experts move where both layouts fuse them, and else start empty.
