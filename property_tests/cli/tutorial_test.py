@@ -120,6 +120,12 @@ class Documents(unittest.TestCase):
         self.assertGreaterEqual(self.follow("layout_language.md"), 4)
 
 
+    def test_every_example_has_its_line(self):
+        page = (ROOT / "docs" / "layout_language.md").read_text()
+        for example in (ROOT / "examples" / "layouts").glob("*.toml"):
+            self.assertIn(f"| `examples/layouts/{example.name}` |", page)
+
+
 class Matching(unittest.TestCase):
     """The comparison itself: what differs is found."""
 
