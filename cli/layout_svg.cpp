@@ -100,9 +100,8 @@ class Sheet {
     if (view_.tokens)
       longest = "tokens " + describe_range(d.home_tokens(*view_.tokens, parts.back().front()));
     const double w = std::max(chips.room(a_row) + 2 * kPad, text_width(longest, head_size) + 2 * kPad);
-    const double h = kHead + kPad +
-                     static_cast<double>((count + a_row - 1) / a_row) * (chips.height + chips.gap) -
-                     chips.gap;
+    const std::size_t lines = (count + a_row - 1) / a_row;
+    const double h = kHead + kPad + static_cast<double>(lines) * (chips.height + chips.gap) - chips.gap;
     canvas_.text(kPanelLeft - 18, y + 15, view_.tokens ? "tokens" : "part of the tokens",
                  {.size = 10.5, .anchor = "end", .ink = Ink::soft});
     canvas_.text(kPanelLeft - 18, y + kHead + 14, "ranks", {.size = 11.5, .anchor = "end", .weight = 600});

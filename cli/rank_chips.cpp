@@ -38,8 +38,9 @@ double Chips::draw(SvgCanvas& canvas, double x, double y, std::size_t a_row,
   std::size_t rows = 0;
   for (std::size_t i = 0; i < shown; ++i) {
     const double left = x + static_cast<double>(i % a_row) * (width + gap);
-    const double top = y + static_cast<double>(i / a_row) * (height + gap);
-    rows = i / a_row + 1;
+    const std::size_t line = i / a_row;
+    const double top = y + static_cast<double>(line) * (height + gap);
+    rows = line + 1;
     canvas.begin_mark({ranks[i]}, fmt::format("rank {}", ranks[i]));
     canvas.box(left, top, width, height, colors.of_rank(ranks[i]));
     if (std::find(outlined.begin(), outlined.end(), ranks[i]) != outlined.end())

@@ -131,8 +131,9 @@ class Drawing {
   double height_of(const Stop& stop, double wide) const {
     const auto a_row = static_cast<std::size_t>(chips_.fitting(wide - 2 * kPad));
     const std::size_t shown = std::min(kMost, stop.ranks.size());
-    return 46 + static_cast<double>((shown + a_row - 1) / a_row) * (chips_.height + chips_.gap) +
-           (shown < stop.ranks.size() ? 20 : 0) + 4;
+    const std::size_t lines = (shown + a_row - 1) / a_row;
+    return 50 + static_cast<double>(lines) * (chips_.height + chips_.gap) +
+           (shown < stop.ranks.size() ? 20 : 0);
   }
 
   double box(const Stop& stop, double x, double y, double wide) {

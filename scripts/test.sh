@@ -73,7 +73,6 @@ if stage build build release; then
   stage layout-proofs python3 property_tests/cli/layout_check_test.py ./build/eplora
   stage layout-prices python3 property_tests/cli/layout_cost_test.py ./build/eplora
   stage layout-pages python3 property_tests/cli/tutorial_test.py ./build/eplora
-  stage layout-pictures python3 property_tests/cli/layout_show_test.py ./build/eplora
   with_numpy=
   for python in python3 /usr/bin/python3; do  # another python3 may stand first in the path
     if [[ -z $with_numpy ]] && "$python" -c 'import numpy' 2>/dev/null; then with_numpy=$python; fi
@@ -85,6 +84,7 @@ if stage build build release; then
   fi
   stage bench-files bench_files
   stage golden-files python3 scripts/make_golden.py --verify
+  stage layout-pictures python3 property_tests/cli/layout_show_test.py ./build/eplora
   stage documents python3 scripts/check_docs.py ./build/eplora
   if ((quick)); then skip lint "--quick"; elif llvm14; then stage lint lint; else skip lint "$other_llvm"; fi
 fi

@@ -22,6 +22,17 @@ LayoutTrial trial_of(const DeploymentSpec& spec, std::uint64_t seed) {
   return trial;
 }
 
+/// A class of layers on one grid, in sizes that fit it.
+LayoutTrial trial_on(std::vector<Axis> axes, LayerClassSpec c) {
+  LayoutTrial trial;
+  c.grid = "moe";
+  trial.spec.grids = {{c.grid, std::move(axes)}};
+  trial.spec.classes = {c};
+  trial.layer_class = c.name;
+  trial.sizes = proof_sizes(make_deployment(trial.spec).classes.front());
+  return trial;
+}
+
 TEST(LayoutProofs, HoldForRandomDeployments) {
   for (std::uint64_t seed = 1; seed <= 400; ++seed) {
     const ResolvedTrial trial = resolve(trial_of(random_deployment(seed, 12), seed));
@@ -122,27 +133,23 @@ TEST(LayoutProofs, SayThatAnAxisIsNotNeeded) {
 }
 
 TEST(LayoutProofs, FindASumThatTheDescriptionNamesWrong) {
-  LayoutTrial trial;
-  trial.spec.grids = {{"moe", {{"node", 2}, {"ep", 2}, {"tp", 2}}}};
   LayerClassSpec c;
-  c.grid = "moe";
   c.sharding.experts = {"node", "ep"};
   c.sharding.intermediate = {"tp"};
   c.placement.num_experts = 8;
   const auto with_sum = [&](std::optional<std::vector<std::string>> axes) {
     c.sum_over = std::move(axes);
-    trial.spec.classes = {c};
-    trial.layer_class = c.name;
-    trial.sizes = proof_sizes(make_deployment(trial.spec).classes.front());
-    return resolve(trial);
+    return trial_on({{"node", 2}, {"ep", 2}, {"tp", 2}}, c);
   };
   for (const Proof proof : kProofs) {
-    EXPECT_FALSE(prove(proof, with_sum(std::nullopt))) << to_string(proof);
-    EXPECT_FALSE(prove(proof, with_sum(std::vector<std::string>{"tp", "ep", "node"}))) << to_string(proof);
+    EXPECT_FALSE(prove(proof, resolve(with_sum(std::nullopt)))) << to_string(proof);
+    EXPECT_FALSE(prove(proof, resolve(with_sum(std::vector<std::string>{"tp", "ep", "node"}))))
+        << to_string(proof);
   }
   for (const std::vector<std::string>& wrong : {std::vector<std::string>{"ep", "tp"}, {"tp"}, {}}) {
+    const LayoutTrial trial = with_sum(wrong);
     for (const Proof proof : {Proof::places, Proof::reductions, Proof::whole})
-      EXPECT_TRUE(prove(proof, with_sum(wrong))) << to_string(proof);
+      EXPECT_TRUE(prove(proof, resolve(trial))) << to_string(proof);
     const SmallestTrial small = smallest(Proof::whole, trial, {});
     EXPECT_EQ(make_deployment(small.trial.spec).num_ranks, 2) << describe(small.trial);
     EXPECT_EQ(small.trial.spec.classes.front().sum_over, std::vector<std::string>{});
@@ -151,18 +158,13 @@ TEST(LayoutProofs, FindASumThatTheDescriptionNamesWrong) {
 }
 
 TEST(LayoutProofs, KeepTheAxisThatIsNotNeededInTheSmallestCase) {
-  LayoutTrial trial;
-  trial.spec.grids = {{"moe", {{"dp", 4}, {"ep", 2}, {"tp", 2}}}};
   LayerClassSpec c;
-  c.grid = "moe";
   c.sharding.tokens = {"dp"};
   c.sharding.experts = {"ep"};
   c.sharding.intermediate = {"tp"};
   c.placement.num_experts = 4;
   c.sum_over = std::vector<std::string>{"dp", "ep", "tp"};
-  trial.spec.classes = {c};
-  trial.layer_class = c.name;
-  trial.sizes = proof_sizes(make_deployment(trial.spec).classes.front());
+  const LayoutTrial trial = trial_on({{"dp", 4}, {"ep", 2}, {"tp", 2}}, c);
   EXPECT_TRUE(prove(Proof::reductions, resolve(trial)));
   const contract::Verdict bad = prove(Proof::necessity, resolve(trial));
   ASSERT_TRUE(bad);
@@ -174,16 +176,10 @@ TEST(LayoutProofs, KeepTheAxisThatIsNotNeededInTheSmallestCase) {
 }
 
 TEST(LayoutProofs, MakeACaseSmallerByTheStepsThatBreakIt) {
-  LayoutTrial trial;
-  trial.spec.grids = {{"moe", {{"ep", 4}, {"tp", 2}}}};
   LayerClassSpec c;
-  c.grid = "moe";
   c.sharding.experts = {"ep"};
-  c.sharding.intermediate = {"tp"};
   c.placement.num_experts = 12;
-  trial.spec.classes = {c};
-  trial.layer_class = c.name;
-  trial.sizes = proof_sizes(make_deployment(trial.spec).classes.front());
+  const LayoutTrial trial = trial_on({{"ep", 4}, {"copies", 2}}, c);
   reference::LayerSteps steps;
   steps.route = [](const RouteProblem& problem) -> RouteResult {
     if (problem.num_local_experts > 1) throw std::runtime_error("one expert a rank is all there is");

@@ -158,6 +158,11 @@ std::size_t digit_sum(std::size_t number, std::size_t base) {
   return number % base + digit_sum(number / base, base);
 }
 
+/// A row of a routed expert; shared-outer rows belong to none.
+bool is_row(const Element& one) {
+  return std::get<2>(one) >= 0 && (std::get<1>(one) == Piece::a_row || std::get<1>(one) == Piece::b_row);
+}
+
 /// One element after the other.
 Reshard by_elements(const Pair& pair) {
   const Case& test = pair.one;
@@ -166,21 +171,22 @@ Reshard by_elements(const Pair& pair) {
   const bool both_fused =
       kind(pair.from) == SharedExpertsKind::fused && kind(pair.to) == SharedExpertsKind::fused;
   std::map<Element, std::set<std::pair<std::int32_t, std::int32_t>>> holders;  // (EP rank, rank)
+  std::map<std::int32_t, std::set<std::int64_t>> columns_before;               // of a rank
   for (std::int32_t rank = 0; rank < pair.from.num_ranks; ++rank) {
     const LayerClass& c = pair.from.classes.front();
-    const std::int32_t ep = Stand(pair.from, c, rank).ep;
-    for (const Element& one : elements_of(test, pair.from, rank)) {
-      const bool placed =
-          std::get<1>(one) == Piece::column ||
-          (std::get<2>(one) >= 0 && (std::get<1>(one) == Piece::a_row || std::get<1>(one) == Piece::b_row));
-      holders[one].emplace(placed ? ep : 0, rank);
-    }
+    const Stand at(pair.from, c, rank);
+    for (const std::int64_t q : columns_of(c, at, test.model.intermediate)) columns_before[rank].insert(q);
+    for (const Element& one : elements_of(test, pair.from, rank))
+      holders[one].emplace(std::get<1>(one) == Piece::column || is_row(one) ? at.ep : 0, rank);
   }
   Reshard out;
   out.ranks.resize(std::max(pair.from.num_ranks, pair.to.num_ranks));
   std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> sent;  // (to, from)
   for (std::int32_t rank = 0; rank < pair.to.num_ranks; ++rank) {
     RankReshard& me = out.ranks[rank];
+    const LayerClass& after = pair.to.classes.front();
+    const std::int64_t first_column =
+        columns_of(after, Stand(pair.to, after, rank), test.model.intermediate).front();
     std::map<std::pair<std::int64_t, std::int32_t>, std::pair<std::int64_t, std::int64_t>> experts;
     for (const Element& one : elements_of(test, pair.to, rank)) {
       const ElementSize size = size_of(test, both_fused, std::get<1>(one));
@@ -202,7 +208,13 @@ Reshard by_elements(const Pair& pair) {
         me.kept += size.weights + size.adapters;
         continue;
       }
-      const std::vector<std::int32_t>& from = near.empty() ? all : near;
+      std::vector<std::int32_t> from = near.empty() ? all : near;
+      if (is_row(one)) {
+        std::vector<std::int32_t> beside;
+        for (const std::int32_t holder : from)
+          if (columns_before[holder].contains(first_column)) beside.push_back(holder);
+        if (!beside.empty()) from = beside;
+      }
       const std::int32_t sender = from[digit_sum(rank, from.size()) % from.size()];
       me.weights += size.weights;
       me.adapters += size.adapters;
@@ -334,6 +346,19 @@ std::string refusal(const Call& call) {
     return error.what();
   }
   return "accepted";
+}
+
+TEST(PriceReshard, RowsOfAnExpertComeAlongWithItsColumns) {
+  const Small s;  // expert 0 goes from ranks 0 and 1, half of its columns each, to ranks 2 and 3
+  const auto pairs = [](std::vector<std::vector<std::int32_t>> rows) {
+    LayoutSpec spec{{{"ep", 2}, {"tp", 2}}, {{}, {"ep"}, {"tp"}}, {}};
+    spec.placement = {PlacementKind::table, 4, std::move(rows)};
+    return make_deployment(deployment_of(spec, "pairs"));
+  };
+  const Reshard got = reshard(pairs({{0, 1}, {2, 3}}), pairs({{0, 1}, {2, 3, 0}}), s.model, {}, {2, 4}, {});
+  ASSERT_EQ(got.messages.size(), 2U);
+  EXPECT_EQ((std::pair{got.messages[0].from, got.messages[0].to}), (std::pair{0, 2}));
+  EXPECT_EQ((std::pair{got.messages[1].from, got.messages[1].to}), (std::pair{1, 3}));
 }
 
 TEST(PriceReshard, ReceiversOfOneExpertAreSpreadOverItsHolders) {

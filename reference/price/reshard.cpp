@@ -31,6 +31,9 @@ class Receiver {
     const bool has_layer = rank_ < ranks_before && step.before->stage[rank_] == step.stage_before;
     const std::int32_t had = has_layer ? step.before->layout.place(rank_).ep_rank : -1;
     static const Ranks kEveryone = {0};
+    const Kind& columns = step.kinds.front();
+    slices_ = columns.before.parts.size();
+    slice_ = part_at(columns, columns.after.parts[columns.after.index[rank_]].begin);
     for (const Kind& kind : step.kinds) {
       if (!kind.per_expert) {
         take(kind, kEveryone, has_layer, step.layers);
@@ -66,12 +69,11 @@ class Receiver {
   void ask(const Kind& kind, const Ranks& places, const Range& missing, std::int64_t times) {
     if (missing.size() <= 0) return;
     const std::vector<Range>& parts = kind.before.parts;
-    auto part = std::partition_point(parts.begin(), parts.end(),
-                                     [&](const Range& one) { return one.end <= missing.begin; });
-    for (; part != parts.end() && part->begin < missing.end; ++part) {
-      const std::int64_t elements = times * overlap(*part, missing).size();
+    for (std::size_t part = part_at(kind, missing.begin);
+         part < parts.size() && parts[part].begin < missing.end; ++part) {
+      const std::int64_t elements = times * overlap(parts[part], missing).size();
       if (elements == 0) continue;
-      const std::int32_t sender = source(kind, places, part - parts.begin());
+      const std::int32_t sender = source(kind, places, part);
       out_.weights += elements * kind.weights;
       out_.adapters += elements * kind.adapters;
       if (from_[sender] == 0) senders_.push_back(sender);
@@ -79,27 +81,43 @@ class Receiver {
     }
   }
 
-  std::int32_t source(const Kind& kind, const Ranks& places, std::ptrdiff_t part) const {
-    const std::int32_t first = rank_ / rules_.ranks_per_node * rules_.ranks_per_node;
-    const std::int64_t end = std::int64_t{first} + rules_.ranks_per_node;
-    const auto in_node = [&](std::int32_t place) {
-      const Ranks& held = kind.held(place, part);
-      const auto low = std::lower_bound(held.begin(), held.end(), first);
-      const auto high = std::lower_bound(low, held.end(), end);
-      return std::pair{low, high - low};
-    };
-    const auto everywhere = [&](std::int32_t place) {
-      const Ranks& held = kind.held(place, part);
-      return std::pair{held.begin(), held.end() - held.begin()};
-    };
-    if (const std::int32_t near = pick(places, in_node); near >= 0) return near;
-    return pick(places, everywhere);
+  /// The part of `kind.before` that element `at` is in.
+  static std::size_t part_at(const Kind& kind, std::int64_t at) {
+    const std::vector<Range>& parts = kind.before.parts;
+    return std::partition_point(parts.begin(), parts.end(), [&](const Range& one) { return one.end <= at; }) -
+           parts.begin();
   }
 
-  /// Of the candidates, place after place, the one whose number is the sum of the receiver's digits in base
-  /// n, mod n; -1 where there is none.
-  template <class Candidates>
-  std::int32_t pick(const Ranks& places, const Candidates& candidates) const {
+  std::int32_t source(const Kind& kind, const Ranks& places, std::size_t part) const {
+    const auto all = [&](std::int32_t place) -> const Ranks& { return kind.held(place, part); };
+    if (kind.beside.empty()) return nearest(places, all);
+    const auto with_columns = [&](std::int32_t place) -> const Ranks& {
+      return kind.beside[(place * kind.before.parts.size() + part) * slices_ + slice_];
+    };
+    for (const bool near : {true, false}) {
+      if (const std::int32_t one = pick(places, with_columns, near); one >= 0) return one;
+      if (const std::int32_t one = pick(places, all, near); one >= 0) return one;
+    }
+    return -1;
+  }
+
+  template <class Held>
+  std::int32_t nearest(const Ranks& places, const Held& held) const {
+    const std::int32_t near = pick(places, held, true);
+    return near >= 0 ? near : pick(places, held, false);
+  }
+
+  /// Of the ranks that hold it - on the receiver's node if `near` -, place after place, the one whose number
+  /// is the sum of the receiver's digits in base n, mod n; -1 where there is none.
+  template <class Held>
+  std::int32_t pick(const Ranks& places, const Held& held, bool near) const {
+    const std::int32_t first = near ? rank_ / rules_.ranks_per_node * rules_.ranks_per_node : 0;
+    const std::int64_t end = near ? std::int64_t{first} + rules_.ranks_per_node : kMaxIndex;
+    const auto candidates = [&](std::int32_t place) {
+      const Ranks& ranks = held(place);
+      const auto low = std::lower_bound(ranks.begin(), ranks.end(), first);
+      return std::pair{low, std::lower_bound(low, ranks.end(), end) - low};
+    };
     std::ptrdiff_t n = 0;
     for (const std::int32_t place : places) n += candidates(place).second;
     if (n == 0) return -1;
@@ -119,6 +137,8 @@ class Receiver {
   RankReshard& out_;
   std::vector<std::int64_t>& from_;  ///< bytes by sender, zero before and after
   Ranks senders_;
+  std::size_t slices_ = 1,
+              slice_ = 0;  ///< of the columns before; which one the receiver's first column is in
 };
 
 }  // namespace

@@ -3,12 +3,14 @@
 // and adapter buffers, rank by rank. A rank keeps what it has and needs; every missing rectangle of expert x
 // columns (x rows of gate_up A, x rows of down B) comes from one rank that has it:
 //   of the ranks that hold it under the old layout, in order of (EP rank, rank), those on the receiver's node
-//   if there are any, else all; of these n the one whose number is the sum of the receiver's digits in base
-//   n, mod n. (The receiver mod n alone would send all who ask for one expert to one of its holders, as their
-//   ranks often differ by multiples of n.)
-// Weight forms and local ids may differ: rows move inside a rank, over no link. Padding is written, not sent.
-// A layer, the two scales of an adapter and a shared expert move like an expert; adapter slots of fused
-// shared experts move where both layouts fuse them, and else start empty.
+//   if there are any, else all; for rows, of these those that also hold the receiver's first column, if there
+//   are any; of the n that are left the one whose number is the sum of the receiver's digits in base n, mod
+//   n.
+// So rows come along with columns, and those who ask for one expert are spread over its holders. (The
+// receiver mod n would send them all to one, as their ranks often differ by multiples of n.) Weight forms and
+// local ids may differ: rows move inside a rank, over no link. Padding is written, not sent. A layer, the two
+// scales of an adapter and a shared expert move like an expert; adapter slots of fused shared experts move
+// where both layouts fuse them, and else start empty.
 #pragma once
 
 #include "reference/price/priced_model.h"

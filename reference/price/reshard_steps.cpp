@@ -63,13 +63,17 @@ void seek_experts(Step& step, std::int32_t num_experts) {
 }
 
 void find_holders(Kind& kind, const LayerClass& before, std::int32_t stage) {
-  const std::int32_t ep = kind.per_expert ? before.layout.place(0).ep : 1;
-  kind.holders.resize(ep * kind.before.parts.size());
-  for (const RankPlace& place : before.layout.places)
-    if (before.stage[place.rank] == stage)
-      kind.holders[(kind.per_expert ? place.ep_rank : 0) * kind.before.parts.size() +
-                   kind.before.index[place.rank]]
-          .push_back(place.rank);
+  const std::size_t parts = kind.before.parts.size(), slices = before.layout.place(0).moe_tp;
+  const std::size_t ep = kind.per_expert ? before.layout.place(0).ep : 1;
+  const bool rows = kind.per_expert && !kind.is_columns;
+  kind.holders.resize(ep * parts);
+  if (rows) kind.beside.resize(ep * parts * slices);
+  for (const RankPlace& place : before.layout.places) {
+    if (before.stage[place.rank] != stage) continue;
+    const std::size_t at = (kind.per_expert ? place.ep_rank : 0) * parts + kind.before.index[place.rank];
+    kind.holders[at].push_back(place.rank);
+    if (rows) kind.beside[at * slices + place.moe_tp_rank].push_back(place.rank);
+  }
 }
 
 void check_same_model(const LayerClass& a, const LayerClass& b, const PricedModel& model,
@@ -97,7 +101,7 @@ void add_kinds(Step& step, const PricedModel& model, const ElementBytes& bytes,
   const std::int64_t column = (halves + 1) * H * bytes.weights;
   const std::int64_t lora_column = L * (halves + 1) * R * bytes.adapters;
   const auto add = [&](Cut before, Cut after, bool per_expert, std::int64_t weights, std::int64_t lora) {
-    step.kinds.push_back({std::move(before), std::move(after), per_expert, false, weights, lora, {}});
+    step.kinds.push_back({std::move(before), std::move(after), per_expert, false, weights, lora, {}, {}});
   };
   const auto rows = [&](bool per_expert, std::int64_t number) {  // gate_up A and down B
     const auto lora_rank = [&](const LayerClass& c) {

@@ -25,6 +25,7 @@ struct Kind {
   bool is_columns = false;  ///< of the routed experts: what is counted as experts and columns
   std::int64_t weights = 0, adapters = 0;
   std::vector<Ranks> holders;  ///< by EP rank (0 unless per_expert) and part of `before`, ascending
+  std::vector<Ranks> beside;   ///< rows of routed experts only: by EP rank, part and MoE-TP rank
   const Ranks& held(std::int32_t ep_rank, std::size_t part) const {
     return holders[ep_rank * before.parts.size() + part];
   }
