@@ -136,6 +136,9 @@ class Report {
     fmt::print("{:<{}}  {:<{}}  {}  {:>8}  {:>7.2f}{}\n", outcome.property.full_name(), name_width_,
                outcome.backend, backend_width_, styled(word, style_of(outcome.status), output_.color),
                outcome.cases, outcome.seconds, outcome.reason.empty() ? "" : "  " + outcome.reason);
+    if (outcome.discarded > 0 && outcome.status == suite::Status::held)
+      fmt::print("{:<{}}  {} more drawn cases were not asked: the form does not promise them\n", "",
+                 name_width_, outcome.discarded);
     if (verbose_) distribution(outcome);
     if (outcome.counterexample) fmt::print("\n{}\n", suite::describe(outcome));
     std::fflush(stdout);
@@ -209,6 +212,7 @@ suite::RunOptions run_options(const CheckOptions& options, Progress& line) {
   run.cases = options.cases == 0 && options.seconds > 0 ? kNoCaseLimit : options.cases;
   run.seed = options.seed;
   run.reruns = options.reruns;
+  run.shrink_limit = options.shrink_limit;
   run.save_dir = failures_folder(options.save);
   run.progress = [&line](const suite::Progress& progress) {
     line.say(progress.shrinking
@@ -220,25 +224,25 @@ suite::RunOptions run_options(const CheckOptions& options, Progress& line) {
   return run;
 }
 
-/// A library has no layouts of its own; ours would be judged in its name.
-bool is_asked(const suite::PropertyInfo& property, const Backend& backend) {
-  return property.operation != "layout" || !is_external_backend(backend.name());
-}
-
-suite::Outcome not_asked(const suite::PropertyInfo& property, const Backend& backend) {
-  suite::Outcome outcome;
-  outcome.property = property;
-  outcome.backend = backend.name();
-  outcome.status = suite::Status::skipped;
-  outcome.reason = std::string(backend.name()) + " offers no layouts";
-  return outcome;
+/// Why a library is not asked: besides what it lacks, it has no layouts, and ours would be judged in its
+/// name.
+std::optional<std::string> why_not_of(const suite::PropertyInfo& property, const Backend& library) {
+  if (property.operation == "layout") return std::string(library.name()) + " offers no layouts";
+  return suite::reason_not_asked(property, library);
 }
 
 suite::Outcome outcome_of(const suite::PropertyInfo& property, Backend& backend, const suite::RunOptions& run,
                           double case_limit) {
-  if (!is_asked(property, backend)) return not_asked(property, backend);
   if (!is_external_backend(backend.name())) return suite::run_property(property, backend, run);
-  return run_in_child(property, std::string(backend.name()), run, case_limit);
+  const std::optional<std::string> reason = why_not_of(property, backend);
+  if (!reason) return run_in_child(property, std::string(backend.name()), run, case_limit);
+  suite::Outcome skipped;  // no process for it: one may take seconds to wake a device
+  skipped.property = property;
+  skipped.backend = backend.name();
+  skipped.status = suite::Status::skipped;
+  skipped.reason = *reason;
+  skipped.seed = run.seed;
+  return skipped;
 }
 
 suite::Outcome outcome_of_file(const std::string& file, Backend& backend, const suite::RunOptions& run,
@@ -251,12 +255,15 @@ suite::Outcome outcome_of_file(const std::string& file, Backend& backend, const 
 int run_as_child(const CheckOptions& options) {
   try {
     begin_as_child(options.child);
+    setenv("EPLORA_CASE_PROCESS", "1",
+           1);  // a bridge to another process starts it now, before the first case
     const auto backend = make_backend(options.backends.at(0));
     wake_device(*backend);
     suite::RunOptions run;
     run.cases = options.cases == 0 && options.seconds > 0 ? kNoCaseLimit : options.cases;
     run.seed = options.seed;
     run.reruns = options.reruns;
+    run.shrink_limit = options.shrink_limit;
     run.time_limit = options.seconds;
     run.save_dir = options.save;
     report_to_parent(options.child,
