@@ -689,6 +689,14 @@ class SharedLibraries(Case):
         self.assertEqual(found["contract"], "guard")
         self.assertRegex(found["sentence"], r"wrote past virtual_ids \((\d+) bytes\): the byte at offset \1 is 0x07")
 
+    def test_an_input_that_changed_is_named(self):
+        code, outcomes = self.outcomes("meddling", "--property", "Remap.EqualsTheReference")
+        self.assertEqual(code, 1)
+        found = outcomes["Remap.EqualsTheReference"]["counterexample"]
+        self.assertEqual(found["contract"], "guard")
+        self.assertIn("topk_ids", found["sentence"])
+        self.assertEqual(found["case"]["case"]["batch"]["T"], 1)
+
     def bench(self, name, *words):
         return run("bench", "--quick", "--shape", "1x8*,64x8*", "--backend", self.library(name), *words)
 
