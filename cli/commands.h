@@ -40,8 +40,9 @@ struct CheckOptions {
   std::string report;  ///< HTML file to write; empty = none
   int reruns = 10;     ///< how often a counterexample runs again: always or flaky
   bool verbose = false;
-  double case_limit = 10;  ///< seconds that one case of a shared library may take
-  std::string child;       ///< folder through which a child process reports; empty = this is no child
+  double case_limit = 10;    ///< seconds that one case of a shared library may take
+  double shrink_limit = 10;  ///< seconds for making one counterexample smaller
+  std::string child;         ///< folder through which a child process reports; empty = this is no child
 };
 int run_check(const CheckOptions& options, const Output& output);
 

@@ -147,6 +147,11 @@ void add_check(Program& program) {
       ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"min", 60}}))
       ->type_name("TIME")
       ->capture_default_str();
+  app->add_option("--shrink-for", options.shrink_limit,
+                  "time for making one counterexample smaller: 10s, 2min")
+      ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"min", 60}}))
+      ->type_name("TIME")
+      ->capture_default_str();
   app->add_option("--child", options.child)->group("");  // how check runs itself for one property
 }
 
