@@ -2,6 +2,7 @@
 // `eplora check`: the property suite, or one saved case, from the command line. One line a property and
 // backend; a counterexample in full, its replay line last.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -113,6 +114,16 @@ nlohmann::ordered_json entry_of(const suite::Outcome& outcome) {
   return entry;
 }
 
+nlohmann::ordered_json entry_of(const ReportedBackend& backend) {
+  return {{"name", backend.name},
+          {"description", backend.description},
+          {"offers", backend.offered},
+          {"lacks", backend.lacking},
+          {"memory", backend.memory},
+          {"form", backend.form},
+          {"determinism", backend.determinism}};
+}
+
 /// Prints as it goes, so that a long run can be watched and an interrupted one leaves what it found.
 class Report {
  public:
@@ -155,6 +166,8 @@ class Report {
       document["seconds"] = seconds;
       document["summary"] = {{"held", held},       {"failed", failed},           {"flaky", flaky},
                              {"skipped", skipped}, {"not_reached", not_reached}, {"cases", cases_}};
+      document["backends"] = nlohmann::ordered_json::array();
+      for (const ReportedBackend& backend : page.backends) document["backends"].push_back(entry_of(backend));
       if (corpus != nullptr)
         document["corpus"] = {{"summary", corpus->summary()}, {"refused", corpus->refused()}};
       document["outcomes"] = std::move(entries_);
@@ -252,7 +265,7 @@ suite::Outcome outcome_of_file(const std::string& file, Backend& backend, const 
 }
 
 /// One property or one file on one library, in the process that may be lost.
-int run_as_child(const CheckOptions& options) {
+[[noreturn]] void run_as_child(const CheckOptions& options) {
   try {
     begin_as_child(options.child);
     setenv("EPLORA_CASE_PROCESS", "1",
@@ -273,7 +286,8 @@ int run_as_child(const CheckOptions& options) {
   } catch (const std::exception& e) {
     refuse_to_parent(options.child, e.what());
   }
-  return kAgreement;
+  std::fflush(nullptr);
+  _exit(kAgreement);  // what a library does when a process ends is no case's
 }
 
 /// What a library says of itself, so that a reader sees what was asked and what was not.
@@ -325,7 +339,7 @@ int conclude(const CheckOptions& options, Report& report, const Corpus* corpus, 
 }  // namespace
 
 int run_check(const CheckOptions& options, const Output& output) {
-  if (!options.child.empty()) return run_as_child(options);
+  if (!options.child.empty()) run_as_child(options);
   if (!options.replay.empty() && !options.property.empty())
     reject("--property", "'" + options.property + "' beside --replay",
            "a saved case names its property itself");

@@ -108,7 +108,10 @@ def main():
 
         def ours_of(text):
             text = text.replace(f"eplora check --backend {library}", shlex.join(ours))
-            text = re.sub(re.escape(str(library)) + "(?=  )", lambda _: name.ljust(len(str(library))), text)
+            width = max(len(name), len("backend"))  # of the table's column, which was made for the library's path
+            text = re.sub("^(property +)backend +(?=  verdict)", lambda m: m[1] + "backend".ljust(width), text, flags=re.M)
+            text = re.sub("^(-+  )-+(?=  -)", lambda m: m[1] + "-" * width, text, flags=re.M)
+            text = re.sub(re.escape(str(library)) + "(?=  )", lambda _: name.ljust(width), text)
             return text.replace(str(library), name)
 
         sys.stdout.write(ours_of(ran.stdout))

@@ -560,6 +560,13 @@ class SharedLibraries(Case):
         self.assertIn("18 held, 32 skipped", done.stdout)
         self.assertEqual(list(self.folder.iterdir()), [])
 
+    def test_what_a_library_declares_stands_in_the_json(self):
+        done = self.check("align", "--cases", "5", "--property", "Align.FillerIsNoSlot", "--json")
+        self.assertEqual(json.loads(done.stdout)["backends"], [{
+            "name": self.library("align"), "description": "c-align: remap and align by counting sort, one thread, C99",
+            "offers": "remap, align", "lacks": "dispatch, route, slice, delta", "memory": "host", "form": "canonical",
+            "determinism": "deterministic: yes"}])
+
     def test_a_right_delta_passes_every_property_of_delta(self):
         done = self.check("delta", "--cases", "100")
         self.assertEqual(done.returncode, 0, done.stdout)
