@@ -283,7 +283,12 @@ CompareOutcome compare_speed(const CompareOptions& options, const Backends& back
   SpeedReport report(backends, read_recorded_results(project_folder("benchmarks/results")), layout,
                      options.seed);
   std::vector<std::string> skipped;
-  for (const ModelConfig& model : chosen_models(options.model)) {
+  std::vector<ModelConfig> models = chosen_models(options.model);
+  if (std::none_of(backends.begin(), backends.end(), [](const auto& b) { return is_timed(*b); })) {
+    models.clear();
+    skipped.emplace_back("Time of route: not taken, since no backend named offers route in host memory.");
+  }
+  for (const ModelConfig& model : models) {
     for (const std::int64_t tokens : options.tokens) {
       for (const std::int32_t max_loras : options.adapters) {
         progress.say(fmt::format("timing {}: {} tokens, {} adapters", model.name, tokens, max_loras));

@@ -674,6 +674,12 @@ class SharedLibraries(Case):
         done = run(*QUICK_COMPARE, "--backend", self.library("align"))
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
+    def test_compare_says_what_it_does_not_time(self):
+        done = run("compare", "--tokens", "1", "--adapters", "1", "--backend", self.library("align"))
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("Time of route: not taken, since no backend named offers route in host memory.", done.stdout)
+        self.assertNotIn("Qwen3-30B-A3B", done.stdout)
+
     def test_compare_and_bench_of_a_delta_say_who_judges_it(self):
         done = run(*QUICK_COMPARE, "--backend", self.library("delta"))
         self.assertEqual(done.returncode, 3, done.stdout + done.stderr)
