@@ -263,8 +263,8 @@ class Run:
                 except (ValueError, KeyError, IndexError) as error:
                     return f"no counterexample in the report: {error!r}"
                 batch = found["case"]["case"]["batch"]
-                record.setdefault("found", {})[contract] = {key: found[key] for key in ("sentence", "summary", "failed",
-                                                                                        "reruns")}
+                told = {key: found[key] for key in ("sentence", "summary", "failed", "reruns")}
+                record.setdefault("found", {})[found["contract"]] = told
                 if found["contract"] != contract or not re.search(mention, found["sentence"]):
                     return f"reported as {found['contract']}: {found['sentence']}"
                 return "" if batch["T"] * batch["K"] <= 8 else f"not made small: {found['summary']}"

@@ -69,6 +69,7 @@ if stage build build release; then
   stage mutants ./build/eplora mutants
   stage golden ./build/eplora compare --golden property_tests/golden --json
   stage command-line python3 property_tests/cli/command_line_test.py ./build/eplora
+  stage gpu-stage python3 property_tests/cli/gpu_stage_test.py ./build/eplora
   stage layout-proofs python3 property_tests/cli/layout_check_test.py ./build/eplora
   with_numpy=
   for python in python3 /usr/bin/python3; do  # another python3 may stand first in the path
