@@ -39,7 +39,8 @@ sources() { git ls-files '*.h' '*.cpp' '*.cu' '*.cuh'; }
 check_format() { sources | xargs clang-format --dry-run --Werror; }
 build() { cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs" "${@:2}"; }
 lint() { git ls-files 'reference/*.cpp' 'optimized/*.cpp' 'cli/*.cpp' 'benchmarks/*.cpp' | grep -v '^optimized/thrust/' |
-         xargs -P "$jobs" -n 4 clang-tidy -p build --quiet --extra-arg=-Wno-unknown-warning-option; }
+         xargs -P "$jobs" -n 4 clang-tidy -p build --quiet --extra-arg=-Wno-unknown-warning-option 2>&1 |
+         sed '/ warnings generated\.$/d'; }
 unit_tests() { "$1"/eplora_unit_tests --gtest_brief=1; }
 second_order() { cmake --build build -j "$jobs" --target eplora_second_order && ./build/eplora_second_order; }
 property_tests() { "$1"/eplora_property_tests --gtest_brief=1 --cases "$2"; }
