@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from check_python_server import UNAVAILABLE, Refused, load, refuse
@@ -103,8 +104,6 @@ def main():
     with tempfile.TemporaryDirectory(prefix="eplora-") as folder:
         library = Path(folder) / f"{name}.so"  # of this name are the files of counterexamples
         library.symlink_to(bridge)
-        ran = subprocess.run([str(eplora), "check", "--backend", str(library), *more], env=environment,
-                             capture_output=True, text=True, check=False)
 
         def ours_of(text):
             text = text.replace(f"eplora check --backend {library}", shlex.join(ours))
@@ -114,8 +113,21 @@ def main():
             text = re.sub(re.escape(str(library)) + "(?=  )", lambda _: name.ljust(width), text)
             return text.replace(str(library), name)
 
-        sys.stdout.write(ours_of(ran.stdout))
-        sys.stderr.write(ours_of(ran.stderr))
+        def relay(lines, to):
+            for line in lines:  # as they come: imports make a run long enough to be watched
+                to.write(ours_of(line))
+                to.flush()
+
+        ran = subprocess.Popen([str(eplora), "check", "--backend", str(library), *more], env=environment, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        errors = threading.Thread(target=relay, args=(ran.stderr, sys.stderr))
+        errors.start()
+        try:
+            relay(ran.stdout, sys.stdout)
+        except KeyboardInterrupt:  # the program gets it too, and ends
+            pass
+        errors.join()
+        ran.wait()
         for i, word in enumerate(more):
             flag, _, value = word.partition("=")
             page = Path(value or (more[i + 1] if i + 1 < len(more) else "")) if flag == "--report" else None

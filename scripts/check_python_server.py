@@ -274,6 +274,7 @@ if __name__ == "__main__":
     try:
         os.dup2(2, 1)  # what the function prints is no part of the report
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: with the process that asked
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked is interrupted too, and ends this
         Server(int(sys.argv[1])).serve()
     except Refused as refused:
         print(f"check_python.py: {refused.args[1]}", file=sys.stderr)
