@@ -154,8 +154,13 @@ void write_text(const std::string& path, const std::string& text) {
 
 int run_layout_eplb(const LayoutEplbOptions& options, const Output& output) {
   const Balanced what = balanced_of(options);
-  const EplbDeployment sizes{options.ranks,  options.tp,        options.nodes,
-                             options.groups, options.redundant, !options.duplicates};
+  const EplbDeployment sizes{options.ranks,
+                             options.tp,
+                             options.nodes,
+                             options.groups,
+                             options.redundant,
+                             !options.duplicates,
+                             replica_rule(options.replicas)};
   const EplbSizes balance = sizes.balance(what.num_experts());
   DeploymentSpec spec = eplb_deployment(sizes, what.load, what.layers);
   spec.name = fmt::format("EPLB over {} ranks, {} redundant slots", options.ranks, options.redundant);

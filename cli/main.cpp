@@ -352,6 +352,11 @@ void add_layout_eplb(CLI::App& layout, Program& program) {
   size("--redundant", options.redundant, "slots beyond the experts", 0);
   app->add_flag("--duplicates", options.duplicates,
                 "replicas of an expert may share a rank, as in DeepSeek's code");
+  app->add_option(
+         "--replicas", options.replicas,
+         "which replica serves a slot: by number of token or slot, a fixed one a source, or the first")
+      ->type_name("RULE")
+      ->capture_default_str();
   app->add_option("--toml", options.toml, "write the placement as a layout file")->type_name("FILE");
 }
 

@@ -17,6 +17,13 @@ EplbSizes EplbDeployment::balance(std::int32_t num_experts) const {
   return {ranks / tp, nodes, groups, num_experts + redundant, distinct};
 }
 
+ReplicaRule replica_rule(std::string_view word) {
+  for (const ReplicaRule rule :
+       {ReplicaRule::slot, ReplicaRule::token, ReplicaRule::source, ReplicaRule::first})
+    if (word == to_string(rule)) return rule;
+  reject("replicas", "'" + std::string(word) + "'", "it must be token, slot, source or first");
+}
+
 DeploymentSpec eplb_deployment(const EplbDeployment& sizes, const LoadRows& load,
                                const std::vector<std::int32_t>& layers) {
   if (load.empty()) reject("load", "without a row", "it must have one for all layers, or one a layer");
@@ -38,6 +45,7 @@ DeploymentSpec eplb_deployment(const EplbDeployment& sizes, const LoadRows& load
     c.sharding.intermediate = {"moe_tp"};
     c.placement.rule = PlacementRule::table;
     c.placement.num_experts = E;
+    c.placement.replicas = sizes.replicas;
     c.placement.table = balance_experts(load[row], balance).experts_of_rank;
     spec.classes.push_back(std::move(c));
   }
@@ -55,6 +63,7 @@ DeploymentSpec eplb_preset(const PresetArguments& a, const PresetInput& input) {
   sizes.groups = a.size("groups");
   sizes.redundant = a.size("redundant", 0, 0);
   sizes.distinct = !a.flag("duplicates");
+  sizes.replicas = replica_rule(a.one_of("replicas", {"token", "slot", "source", "first"}));
   if (!a.has("load")) a.refuse("load", "missing", "write load=FILE, or load=zipf:1.2 for a made-up one");
   if (!input.read_load) a.refuse("load", "'" + a.word("load", "") + "'", "no file can be read here");
   const LoadRows load = input.read_load(a.word("load", ""), input.num_experts);

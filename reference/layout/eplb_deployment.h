@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "reference/layout/deployment.h"
@@ -17,6 +18,9 @@ struct EplbDeployment {
   std::int32_t tp = 1;     ///< consecutive ranks that share the columns of an expert
   std::int32_t nodes = 1, groups = 1, redundant = 0;
   bool distinct = true;
+  /// Which replica serves: by the token's number they share evenly, which EPLB counts on. By the slot's they
+  /// need not: where c and top_k have a factor in common, some replicas meet a router's first choices alone.
+  ReplicaRule replicas = ReplicaRule::token;
   /// Throws `InvalidArgument` unless tp divides ranks.
   EplbSizes balance(std::int32_t num_experts) const;
 };
@@ -26,6 +30,9 @@ struct EplbDeployment {
 /// Throws `InvalidArgument` where rows and layers are not as many, and as `balance_experts` does.
 DeploymentSpec eplb_deployment(const EplbDeployment& sizes, const LoadRows& load,
                                const std::vector<std::int32_t>& layers);
+
+/// By its word, as layout files have it. Throws `InvalidArgument` for any other.
+ReplicaRule replica_rule(std::string_view word);
 
 /// The preset "eplb:ranks=16,nodes=2,groups=8,redundant=32,load=FILE".
 DeploymentSpec eplb_preset(const PresetArguments& arguments, const PresetInput& input);
