@@ -61,6 +61,8 @@ Balanced balanced_of(const LayoutEplbOptions& options) {
   return out;
 }
 
+std::string policy_of(const EplbSizes& sizes) { return sizes.nodes > 1 ? "hierarchical" : "global"; }
+
 /// One layer before and after: the largest load of an EP rank over the mean.
 struct Outcome {
   double linear = 1, start = 1, eplb = 1, least = 1;
@@ -150,17 +152,45 @@ void write_text(const std::string& path, const std::string& text) {
   file.commit();
 }
 
+void print_document(const Balanced& what, const DeploymentSpec& spec, const std::vector<Outcome>& outcomes,
+                    const EplbSizes& sizes) {
+  Json document = json_document("layout_eplb");
+  document["load"] = what.name;
+  document["policy"] = policy_of(sizes);
+  document["layers"] = Json::array();
+  for (std::size_t row = 0; row < outcomes.size(); ++row)
+    document["layers"].push_back(
+        json_of(what.layers[row], outcomes[row], what.load[row], spec.classes[row].placement.table));
+  document["deployment"] = to_json(spec);
+  print_json(document);
+}
+
+void print_tables(const Balanced& what, const std::vector<Outcome>& outcomes, const EplbSizes& sizes,
+                  const std::string& toml, bool color) {
+  fmt::print("{}\n{} experts + {} redundant on {} EP ranks{}, {} a rank; {} policy, replicas {}\n\n{}",
+             styled("EPLB by " + what.name, Style::heading, color), what.num_experts(),
+             sizes.slots - what.num_experts(), sizes.ranks,
+             sizes.nodes > 1 ? fmt::format(" of {} nodes", sizes.nodes) : "", sizes.slots / sizes.ranks,
+             policy_of(sizes), sizes.distinct ? "on distinct ranks" : "may share a rank",
+             table_text(what, outcomes, color));
+  fmt::print(
+      "\nlinear: contiguous, no redundant slot; start map: slot p holds expert p mod E; at least: what no\n"
+      "placement of so many slots is below, the mean or the heaviest replica.\n");
+  if (!toml.empty()) fmt::print("\nwritten: {0}\nprove:   eplora layout check {0}\n", toml);
+}
+
 }  // namespace
 
 int run_layout_eplb(const LayoutEplbOptions& options, const Output& output) {
   const Balanced what = balanced_of(options);
-  const EplbDeployment sizes{options.ranks,
-                             options.tp,
-                             options.nodes,
-                             options.groups,
-                             options.redundant,
-                             !options.duplicates,
-                             replica_rule(options.replicas)};
+  EplbDeployment sizes;
+  sizes.ranks = options.ranks;
+  sizes.tp = options.tp;
+  sizes.nodes = options.nodes;
+  sizes.groups = options.groups;
+  sizes.redundant = options.redundant;
+  sizes.distinct = !options.duplicates;
+  sizes.replicas = replica_rule(options.replicas);
   const EplbSizes balance = sizes.balance(what.num_experts());
   DeploymentSpec spec = eplb_deployment(sizes, what.load, what.layers);
   spec.name = fmt::format("EPLB over {} ranks, {} redundant slots", options.ranks, options.redundant);
@@ -168,28 +198,10 @@ int run_layout_eplb(const LayoutEplbOptions& options, const Output& output) {
   for (std::size_t row = 0; row < what.load.size(); ++row)
     outcomes.push_back(outcome_of(what.load[row], spec.classes[row].placement.table, balance));
   if (!options.toml.empty()) write_text(options.toml, write_deployment_toml(spec));
-  if (output.json) {
-    Json document = json_document("layout_eplb");
-    document["policy"] = sizes.nodes > 1 ? "hierarchical" : "global";
-    document["load"] = what.name;
-    document["layers"] = Json::array();
-    for (std::size_t row = 0; row < outcomes.size(); ++row)
-      document["layers"].push_back(
-          json_of(what.layers[row], outcomes[row], what.load[row], spec.classes[row].placement.table));
-    document["deployment"] = to_json(spec);
-    print_json(document);
-    return kAgreement;
-  }
-  fmt::print(
-      "{}\n{} experts + {} redundant on {} EP ranks of {} node{}, {} a rank; {} policy, replicas {}\n\n{}",
-      styled("EPLB by " + what.name, Style::heading, output.color), what.num_experts(), options.redundant,
-      balance.ranks, balance.nodes, balance.nodes == 1 ? "" : "s", balance.slots / balance.ranks,
-      balance.nodes > 1 ? "hierarchical" : "global",
-      balance.distinct ? "on distinct ranks" : "may share a rank", table_text(what, outcomes, output.color));
-  fmt::print(
-      "\nlinear: contiguous, no redundant slot; start map: slot p holds expert p mod E; at least: what no\n"
-      "placement of so many slots is below.\n");
-  if (!options.toml.empty()) fmt::print("\nwritten: {0}\nprove:   eplora layout check {0}\n", options.toml);
+  if (output.json)
+    print_document(what, spec, outcomes, balance);
+  else
+    print_tables(what, outcomes, balance, options.toml, output.color);
   return kAgreement;
 }
 
