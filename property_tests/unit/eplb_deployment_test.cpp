@@ -14,7 +14,7 @@ TEST(EplbDeployment, RanksStandWhereTheFormulaSaysAndHoldTheirSlots) {
         for (int groups : {8, 16})
           for (int more : {0, 1, 3}) {
             const int E = 32, q = nodes * gpus, a_rank = E / q + more;
-            if (a_rank > E / nodes) continue;
+            if (E % q != 0 || a_rank > E / nodes) continue;
             Subject s("eplb:" + key("ranks", q * tp) + key("nodes", nodes) + key("tp", tp) +
                           key("groups", groups) + key("redundant", more * q) + "load=one",
                       E, test_load);
