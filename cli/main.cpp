@@ -76,7 +76,7 @@ void add_compare(Program& program) {
   app->add_option("--model", options.model, "config.json of a MoE model (default: all of examples/models)")
       ->type_name("FILE");
   app->add_option("--layout", options.layout,
-                  "\"tp=4,ep=2\" or a .toml file (default: every layout that divides)")
+                  "\"tp=4,ep=2\", a preset or a .toml file (default: every layout that divides)")
       ->type_name("LAYOUT");
   app->add_option("--tokens", options.tokens, "tokens a batch, for the timing table; several: 1,64")
       ->delimiter(',')

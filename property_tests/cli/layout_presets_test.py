@@ -86,6 +86,20 @@ class Presets(Case):
             found = self.document("cost", preset, "--model", MODEL, "--tokens", "256")
             self.assertGreater(found["seconds"] if "seconds" in found else len(found), 0, preset)
 
+    def test_compare_runs_the_golden_fixtures_under_a_preset(self):
+        fixture = Path(__file__).resolve().parents[1] / "golden" / "qwen3-moe-tiny-fused"  # 8 experts, I = 48
+
+        def compare(preset):
+            return subprocess.run([EPLORA, "compare", "--golden", str(fixture), "--layout", preset, "--tokens", "1", "--json"],
+                                  capture_output=True, text=True, cwd=self.folder, timeout=120)
+        for preset in ("vllm:tp=2,dp=2,ep", "megatron:tp=2,dp=2,ep=2,etp=1", "eplb:ranks=4,redundant=4,load=zipf"):
+            done = compare(preset)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.assertIn(preset, done.stdout)
+        done = compare("sglang:tp=4,ep=2,shared=1")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("fused shared experts", done.stderr)
+
     def test_the_list_has_all_of_them_with_their_keys(self):
         done = subprocess.run([EPLORA, "list", "--json"], capture_output=True, text=True, timeout=60)
         listed = {one["name"].split(":")[0]: one for one in json.loads(done.stdout)["presets"]}

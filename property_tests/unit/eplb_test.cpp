@@ -75,16 +75,20 @@ void for_problems(std::int32_t most_nodes, Law law) {
   rc::detail::TestParams params;
   params.seed = 57919718;
   params.maxSuccess = 2000;
+  int replicas = 0, hierarchical = 0, to_pack = 0;
   const auto result = rc::detail::checkTestable(
       [&] {
         const Problem p = any_problem(most_nodes);
         RC_LOG() << p << "\n";
-        RC_CLASSIFY(p.sizes.slots > p.experts(), "replicas");
-        RC_CLASSIFY(p.sizes.nodes > 1, "hierarchical");
-        RC_CLASSIFY(p.a_rank() > 1 && p.sizes.ranks > 1, "something to pack");
+        replicas += p.sizes.slots > p.experts() ? 1 : 0;
+        hierarchical += p.sizes.nodes > 1 ? 1 : 0;
+        to_pack += p.a_rank() > 1 && p.ranks_a_node() > 1 ? 1 : 0;
         law(p, balance_experts(p.load, p.sizes));
       },
       metadata, params);
+  EXPECT_GE(replicas, 400);
+  EXPECT_GE(to_pack, 400);
+  EXPECT_GE(hierarchical, most_nodes > 1 ? 400 : 0);
   rc::detail::SuccessResult success;
   std::ostringstream words;
   rc::detail::printResultMessage(result, words);

@@ -7,10 +7,13 @@ namespace {
 
 TEST(DeploymentPresets, RefuseByName) {
   const auto refusal = [](const std::string& text, std::optional<std::int32_t> experts = 8) {
-    const auto load_of_ten = [](const std::string&, std::int32_t) { return test_load("one", 10); };
+    decltype(PresetInput::read_load) read_load;
+    if (text.ends_with("load=ten") || text.ends_with("load=eight"))
+      read_load = [&](const std::string& name, std::int32_t) {
+        return test_load("one", name == "ten" ? 10 : 8);
+      };
     try {
-      preset_deployment(text, experts,
-                        text.ends_with("load=ten") ? load_of_ten : decltype(PresetInput::read_load)());
+      preset_deployment(text, experts, read_load);
     } catch (const InvalidArgument& error) {
       return std::string(error.what());
     }
@@ -41,6 +44,7 @@ TEST(DeploymentPresets, RefuseByName) {
       {"trtllm:tp=8,moe_tp=2,moe_ep=2", "it must be tp = 8"},
       {"trtllm:tp=8,cp=2,cp_type=helix,moe_tp=2,moe_ep=2", "it must be tp * cp = 16"},
       {"trtllm:cp=2,cp_type=helix,moe_tp=3", "must be divisible by cp = 2"},
+      {"trtllm:tp=4,moe_ep=8", "moe_cluster is 8; it must be tp = 4"},
       {"trtllm:cp=2,cp_type=ring", "one of ulysses, helix"},
       {"trtllm:cp=2,moe_ep=2", "unless cp_type=helix"},
       {"trtllm:moe_cluster=2,moe_ep=2", "moe_cluster is 2"},
@@ -64,6 +68,10 @@ TEST(DeploymentPresets, RefuseByName) {
       {"deepspeed:world=8,layers=2@99999999", "EP=8 in layers"},
       {"eplb:ranks=4", "load is missing"},
       {"eplb:ranks=4,load=file.npy", "no file can be read"},
+      {"eplb:ranks=4,load=", "without a value"},
+      {"eplb:ranks=4,replicas=random,load=ten", "one of token, slot, source, first"},
+      {"eplb:ranks=5,tp=2,load=eight", "ranks is 5; it must be divisible by tp = 2"},
+      {"eplb:ranks=4,first_layer=3,load=eight", "several rows"},
       {"eplb:ranks=4,load=ten", "of 10 experts; the model has 8"},
       {"cpp:nothing", "the rules are snake"},
       {"cpp:snake:ep=0", "snake: ep is '0'"}};

@@ -71,6 +71,8 @@ DeploymentSpec eplb_preset(const PresetArguments& a, const PresetInput& input) {
     if (static_cast<std::int64_t>(row.size()) != input.num_experts)
       a.refuse("load", "of " + std::to_string(row.size()) + " experts",
                "the model has " + std::to_string(input.num_experts));
+  if (load.size() == 1 && a.has("first_layer"))
+    a.refuse("first_layer", a.word("first_layer", ""), "it goes with a load of several rows, one a layer");
   std::vector<std::int32_t> layers(load.size());
   std::iota(layers.begin(), layers.end(), a.size("first_layer", 0, 0));
   return eplb_deployment(sizes, load, layers);

@@ -6,6 +6,8 @@
 // become tp ranks for the experts: the product is tp*cp, and tp_rank = r % (tp*cp). Sources: Mapping in
 // tensorrt_llm/mapping.py (repurpose_helix_cp_to_tp); slots, slot s of EP rank q holding (q*E/ep + s) mod E:
 // the MoE modules' load balancer.
+#include <algorithm>
+
 #include "reference/layout/engines/engine_presets.h"
 
 namespace eplora::engines {
@@ -21,8 +23,9 @@ MoeSizes moe_sizes(const PresetArguments& a, std::int32_t cp_as_tp) {
   MoeSizes s{a.size("tp"), a.size("moe_tp"), a.size("moe_ep"), a.size("moe_cluster")};
   a.ranks({s.moe_tp, s.moe_ep, s.cluster});
   const std::int32_t world = a.ranks({s.tp, cp_as_tp});
-  if (a.has("tp") && !a.has("moe_tp")) s.moe_tp = world / s.moe_ep / s.cluster;
-  if (a.has("tp") && a.has("moe_tp") && !a.has("moe_ep")) s.moe_ep = world / s.moe_tp / s.cluster;
+  if (a.has("tp") && !a.has("moe_tp")) s.moe_tp = std::max(1, world / s.moe_ep / s.cluster);
+  if (a.has("tp") && a.has("moe_tp") && !a.has("moe_ep"))
+    s.moe_ep = std::max(1, world / s.moe_tp / s.cluster);
   const std::int32_t product = a.ranks({s.moe_tp, s.moe_ep, s.cluster});
   if (!a.has("tp")) {
     a.require_divides("moe_tp * moe_ep * moe_cluster", product, "cp", cp_as_tp);
