@@ -6,9 +6,10 @@
 // and it is never worse than the start map.
 //
 // Ties, all of them, so that equal loads give equal maps:
-//   a further replica  to the largest load/replicas, then the fewest replicas, then the lowest expert
-//   packing            heaviest first, then the lowest expert or group; into the lightest pack, then the
-//   lowest on a rank          slots in the order of their experts
+//   a further replica: largest load/replicas, then fewest replicas, then lowest expert
+//   what is packed next: the heaviest, then the lowest expert or group
+//   where to: the lightest pack with room, then the lowest
+// The slots of a rank are in the order of their experts.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +31,7 @@ using ExpertRows = std::vector<std::vector<std::int32_t>>;
 struct ExpertBalance {
   ExpertRows experts_of_rank;         ///< `[ranks][P/ranks]`
   std::vector<std::int32_t> phy2log;  ///< `[P]`: the expert in slot p; p stands on rank p / (P/ranks)
-  std::vector<std::vector<std::int32_t>>
-      log2phy;  ///< `[E]`: an expert's slots, ascending; their number its replicas
+  std::vector<std::vector<std::int32_t>> log2phy;  ///< `[E]`: an expert's slots, ascending
 };
 
 /// Places E experts of the given loads (tokens, or anything proportional to them; `[E]`, each in [0, 2^40]).
