@@ -72,6 +72,7 @@ if stage build build release; then
   stage command-line python3 property_tests/cli/command_line_test.py ./build/eplora
   stage gpu-stage python3 property_tests/cli/gpu_stage_test.py ./build/eplora
   stage layout-proofs python3 property_tests/cli/layout_check_test.py ./build/eplora
+  stage layout-presets python3 property_tests/cli/layout_presets_test.py ./build/eplora
   with_numpy=
   for python in python3 /usr/bin/python3; do  # another python3 may stand first in the path
     if [[ -z $with_numpy ]] && "$python" -c 'import numpy' 2>/dev/null; then with_numpy=$python; fi
