@@ -2,22 +2,21 @@
 // `eplora check`: the property suite, or one saved case, from the command line. One line a property and
 // backend; a counterexample in full, its replay line last.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "cli/check_corpus.h"
+#include "cli/check_output.h"
 #include "cli/check_report.h"
 #include "cli/child_run.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/formats/atomic_file.h"
-#include "cli/json_output.h"
 #include "cli/progress.h"
 #include "cli/project_files.h"
-#include "cli/table.h"
 #include "optimized/backend.h"
 #include "optimized/external/external_backend.h"
 #include "property_tests/suite/suite.h"
@@ -58,157 +57,12 @@ std::filesystem::path failures_folder(const std::string& chosen) {
   return near.begin()->string() == ".." ? project / "failures" : near;  // a short replay line where one works
 }
 
-Style style_of(suite::Status status) {
-  switch (status) {
-    case suite::Status::held:
-      return Style::good;
-    case suite::Status::violated:
-    case suite::Status::flaky:
-      return Style::bad;
-    case suite::Status::gave_up:
-    case suite::Status::skipped:
-    case suite::Status::interrupted:
-      return Style::caution;
-  }
-  return Style::plain;
-}
-
-/// The word as printed: failures in capitals.
-std::string word_of(const suite::Outcome& outcome) {
-  std::string word(to_string(outcome.status));
-  if (outcome.failed())
-    std::transform(word.begin(), word.end(), word.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  return word;
-}
-
-nlohmann::ordered_json entry_of(const suite::Outcome& outcome) {
-  nlohmann::ordered_json entry = {{"property", outcome.property.full_name()},
-                                  {"contract", outcome.property.contract},
-                                  {"backend", outcome.backend},
-                                  {"status", to_string(outcome.status)},
-                                  {"reason", outcome.reason},
-                                  {"cases", outcome.cases},
-                                  {"discarded", outcome.discarded},
-                                  {"seconds", outcome.seconds},
-                                  {"seed", outcome.seed},
-                                  {"ended_by_time", outcome.ended_by_time},
-                                  {"distribution", outcome.distribution}};
-  if (!outcome.counterexample) return entry;
-  const suite::Counterexample& found = *outcome.counterexample;
-  const auto parsed = nlohmann::ordered_json::parse(found.json, nullptr, false);
-  entry["counterexample"] = {{"contract", found.contract},
-                             {"sentence", found.sentence},
-                             {"expected", found.expected},
-                             {"found", found.found},
-                             {"failed", found.failed},
-                             {"reruns", found.reruns},
-                             {"after_cases", found.after_cases},
-                             {"shrinks", found.shrinks},
-                             {"summary", found.summary},
-                             {"unshrunk_file", found.unshrunk_path},
-                             {"shrunk_file", found.shrunk_path},
-                             {"replay", found.replay},
-                             {"case", parsed.is_discarded() ? nlohmann::ordered_json() : parsed}};
-  return entry;
-}
-
-/// Prints as it goes, so that a long run can be watched and an interrupted one leaves what it found.
-class Report {
- public:
-  Report(const Output& output, bool verbose) : output_(output), verbose_(verbose) {}
-
-  void widths(std::size_t name_width, std::size_t backend_width) {
-    name_width_ = std::max<std::size_t>(name_width, 8);
-    backend_width_ = std::max<std::size_t>(backend_width, 7);
-  }
-
-  void add(const suite::Outcome& outcome) {
-    page.outcomes.push_back(outcome);
-    ++count_[outcome.status];
-    cases_ += outcome.cases;
-    if (output_.json) {
-      entries_.push_back(entry_of(outcome));
-      return;
-    }
-    if (lines_++ == 0) header();
-    const std::string word = fmt::format("{:<11}", word_of(outcome));
-    fmt::print("{:<{}}  {:<{}}  {}  {:>8}  {:>7.2f}{}\n", outcome.property.full_name(), name_width_,
-               outcome.backend, backend_width_, styled(word, style_of(outcome.status), output_.color),
-               outcome.cases, outcome.seconds, outcome.reason.empty() ? "" : "  " + outcome.reason);
-    if (verbose_) distribution(outcome);
-    if (outcome.counterexample) fmt::print("\n{}\n", suite::describe(outcome));
-    std::fflush(stdout);
-  }
-
-  int finish(std::uint64_t seed, double seconds, std::int64_t not_reached, bool name_missing,
-             const Corpus* corpus) {
-    const std::int64_t flaky = count_[suite::Status::flaky], failed = count_[suite::Status::violated] + flaky;
-    const std::int64_t held = count_[suite::Status::held];
-    const std::int64_t skipped = count_[suite::Status::skipped] + count_[suite::Status::gave_up];
-    if (output_.json) {
-      nlohmann::ordered_json document = json_document("check");
-      document["seed"] = seed;
-      document["seconds"] = seconds;
-      document["summary"] = {{"held", held},       {"failed", failed},           {"flaky", flaky},
-                             {"skipped", skipped}, {"not_reached", not_reached}, {"cases", cases_}};
-      if (corpus != nullptr)
-        document["corpus"] = {{"summary", corpus->summary()}, {"refused", corpus->refused()}};
-      document["outcomes"] = std::move(entries_);
-      print_json(document);
-    } else {
-      print("", Style::plain);
-      std::string words = failed > 0 ? fmt::format("{} VIOLATED, {}{} held", failed - flaky,
-                                                   flaky > 0 ? fmt::format("{} FLAKY, ", flaky) : "", held)
-                                     : fmt::format("{} held", held);
-      words += fmt::format(", {} skipped or gave up", skipped);
-      if (not_reached > 0) words += fmt::format(", {} not reached in the time given", not_reached);
-      fmt::print("{}; {} cases in {:.1f} s; seed {}\n",
-                 styled(words, failed > 0 ? Style::bad : Style::good, output_.color), cases_, seconds, seed);
-      if (corpus != nullptr) fmt::print("{}\n", corpus->summary());
-      if (name_missing) fmt::print("{}", describe_missing_backends());
-    }
-    if (failed > 0) return kDifference;
-    if (corpus != nullptr && !corpus->refused().empty()) return kBadInput;
-    return held > 0 ? kAgreement : kNothingRan;
-  }
-
-  ReportPage page;
-
- private:
-  void header() const {
-    print(fmt::format("{:<{}}  {:<{}}  {:<11}  {:>8}  {:>7}", "property", name_width_, "backend",
-                      backend_width_, "verdict", "cases", "seconds"),
-          Style::heading);
-    print(fmt::format("{0:-<{1}}  {0:-<{2}}  {0:-<11}  {0:-<8}  {0:-<7}", "", name_width_, backend_width_),
-          Style::faint);
-  }
-
-  void print(const std::string& text, Style style) const {
-    fmt::print("{}\n", styled(text, style, output_.color));
-  }
-
-  void distribution(const suite::Outcome& outcome) const {
-    for (const auto& [label, cases] : outcome.distribution)
-      fmt::print(
-          "    {:>5.1f}%  {}\n",
-          outcome.cases == 0 ? 0.0 : 100.0 * static_cast<double>(cases) / static_cast<double>(outcome.cases),
-          label);
-  }
-
-  Output output_;
-  bool verbose_ = false;
-  std::size_t name_width_ = 8, backend_width_ = 7;
-  std::map<suite::Status, std::int64_t> count_;
-  std::int64_t cases_ = 0, lines_ = 0;
-  nlohmann::ordered_json entries_ = nlohmann::ordered_json::array();
-};
-
 suite::RunOptions run_options(const CheckOptions& options, Progress& line) {
   suite::RunOptions run;
   run.cases = options.cases == 0 && options.seconds > 0 ? kNoCaseLimit : options.cases;
   run.seed = options.seed;
   run.reruns = options.reruns;
+  run.shrink_limit = options.shrink_limit;
   run.save_dir = failures_folder(options.save);
   run.progress = [&line](const suite::Progress& progress) {
     line.say(progress.shrinking
@@ -220,25 +74,25 @@ suite::RunOptions run_options(const CheckOptions& options, Progress& line) {
   return run;
 }
 
-/// A library has no layouts of its own; ours would be judged in its name.
-bool is_asked(const suite::PropertyInfo& property, const Backend& backend) {
-  return property.operation != "layout" || !is_external_backend(backend.name());
-}
-
-suite::Outcome not_asked(const suite::PropertyInfo& property, const Backend& backend) {
-  suite::Outcome outcome;
-  outcome.property = property;
-  outcome.backend = backend.name();
-  outcome.status = suite::Status::skipped;
-  outcome.reason = std::string(backend.name()) + " offers no layouts";
-  return outcome;
+/// Why a library is not asked: besides what it lacks, it has no layouts, and ours would be judged in its
+/// name.
+std::optional<std::string> why_not_of(const suite::PropertyInfo& property, const Backend& library) {
+  if (property.operation == "layout") return std::string(library.name()) + " offers no layouts";
+  return suite::reason_not_asked(property, library);
 }
 
 suite::Outcome outcome_of(const suite::PropertyInfo& property, Backend& backend, const suite::RunOptions& run,
                           double case_limit) {
-  if (!is_asked(property, backend)) return not_asked(property, backend);
   if (!is_external_backend(backend.name())) return suite::run_property(property, backend, run);
-  return run_in_child(property, std::string(backend.name()), run, case_limit);
+  const std::optional<std::string> reason = why_not_of(property, backend);
+  if (!reason) return run_in_child(property, std::string(backend.name()), run, case_limit);
+  suite::Outcome skipped;  // no process for it: one may take seconds to wake a device
+  skipped.property = property;
+  skipped.backend = backend.name();
+  skipped.status = suite::Status::skipped;
+  skipped.reason = *reason;
+  skipped.seed = run.seed;
+  return skipped;
 }
 
 suite::Outcome outcome_of_file(const std::string& file, Backend& backend, const suite::RunOptions& run,
@@ -248,15 +102,18 @@ suite::Outcome outcome_of_file(const std::string& file, Backend& backend, const 
 }
 
 /// One property or one file on one library, in the process that may be lost.
-int run_as_child(const CheckOptions& options) {
+[[noreturn]] void run_as_child(const CheckOptions& options) {
   try {
     begin_as_child(options.child);
+    setenv("EPLORA_CASE_PROCESS", "1",
+           1);  // a bridge to another process starts it now, before the first case
     const auto backend = make_backend(options.backends.at(0));
     wake_device(*backend);
     suite::RunOptions run;
     run.cases = options.cases == 0 && options.seconds > 0 ? kNoCaseLimit : options.cases;
     run.seed = options.seed;
     run.reruns = options.reruns;
+    run.shrink_limit = options.shrink_limit;
     run.time_limit = options.seconds;
     run.save_dir = options.save;
     report_to_parent(options.child,
@@ -266,7 +123,8 @@ int run_as_child(const CheckOptions& options) {
   } catch (const std::exception& e) {
     refuse_to_parent(options.child, e.what());
   }
-  return kAgreement;
+  std::fflush(nullptr);
+  _exit(kAgreement);  // what a library does when a process ends is no case's
 }
 
 /// What a library says of itself, so that a reader sees what was asked and what was not.
@@ -279,7 +137,7 @@ void introduce(const Backend& backend) {
 
 /// Runs what the corpus holds on every backend; a file that is no case is said and left.
 void replay_corpus(Corpus& corpus, const std::vector<std::unique_ptr<Backend>>& backends,
-                   const suite::RunOptions& run, double case_limit, Progress& line, Report& report) {
+                   const suite::RunOptions& run, double case_limit, Progress& line, CheckOutput& report) {
   for (const std::filesystem::path& file : corpus.files()) {
     bool replayed = false;
     for (const auto& backend : backends) {
@@ -300,7 +158,7 @@ void replay_corpus(Corpus& corpus, const std::vector<std::unique_ptr<Backend>>& 
 }
 
 /// The page, and the exit code.
-int conclude(const CheckOptions& options, Report& report, const Corpus* corpus, double seconds,
+int conclude(const CheckOptions& options, CheckOutput& report, const Corpus* corpus, double seconds,
              std::int64_t not_reached) {
   if (!options.report.empty()) {
     report.page.seed = options.seed;
@@ -318,7 +176,7 @@ int conclude(const CheckOptions& options, Report& report, const Corpus* corpus, 
 }  // namespace
 
 int run_check(const CheckOptions& options, const Output& output) {
-  if (!options.child.empty()) return run_as_child(options);
+  if (!options.child.empty()) run_as_child(options);
   if (!options.replay.empty() && !options.property.empty())
     reject("--property", "'" + options.property + "' beside --replay",
            "a saved case names its property itself");
@@ -330,7 +188,7 @@ int run_check(const CheckOptions& options, const Output& output) {
   const Clock::time_point start = Clock::now();
   Progress line;
   suite::RunOptions run = run_options(options, line);
-  Report report(output, options.verbose);
+  CheckOutput report(output, options.verbose);
   std::size_t backend_width = 0, name_width = 0;
   for (const auto& backend : backends) backend_width = std::max(backend_width, backend->name().size());
   const std::vector<suite::PropertyInfo> properties = suite::find_properties(options.property);

@@ -37,6 +37,13 @@ svg.picture { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, mo
 .picture .wrong-cell { fill: none; stroke: #b3261e; stroke-width: 2; }
 .picture .wrong-text { fill: #b3261e; font-weight: 700; }
 .picture .wrong-word { font-family: system-ui, "DejaVu Sans", sans-serif; font-size: 13px; font-weight: 700; fill: #b3261e; }
+@media screen and (prefers-color-scheme: dark) {
+.picture text { fill: #e7eaf0; } .picture .note, .picture .note-left, .picture .small { fill: #a3acbb; }
+.picture .block { stroke: #98a2b3; } .picture .bucket { fill: #24406b; } .picture .sentinel { fill: #2c323d; }
+.picture .sentinel, .picture .slot { stroke: #8a94a4; } .picture .slot { fill: #14171d; }
+.picture .padding { fill: #1f242d; stroke: #59626f; } .picture .hatch { stroke: #6b7585; }
+.picture .wrong-outline, .picture .wrong-cell { stroke: #ff8a80; }
+.picture .wrong-text, .picture .wrong-word { fill: #ff8a80; } }
 )css";
 
 std::string text_at(double x, double y, const std::string& kind, const std::string& text) {
@@ -74,7 +81,7 @@ class Row {
                                           : B_ <= 16 ? 4
                                                      : 8)) {
     cells_ = std::min<std::int64_t>(B_, 32);
-    block_width_ = std::max(static_cast<double>(columns_) * kCell + 8, 74.0);
+    block_width_ = std::max(static_cast<double>(columns_) * kCell + 8, 86.0);
     const std::int64_t rows = (cells_ + columns_ - 1) / columns_;
     block_height_ = kHead + static_cast<double>(rows) * kCellHeight + 8;
   }
@@ -96,21 +103,21 @@ class Row {
     for (std::int64_t b = 0; b < blocks; ++b) {
       if (x + block_width_ > kWidth) {
         x = 0;
-        y += block_height_ + (any_wrong ? 40 : 22);
+        y += block_height_ + (any_wrong ? 46 : 28);
         any_wrong = false;
       }
       const bool wrong = judged_ && is_wrong(b);
       block(x, y, b, (first + b) * B_ < length, wrong, out);
       out +=
-          text_at(x + block_width_ / 2, y + block_height_ + 14, "small", fmt::format("block {}", first + b));
+          text_at(x + block_width_ / 2, y + block_height_ + 17, "small", fmt::format("block {}", first + b));
       if (wrong) {
         out += box(x - 4, y - 4, block_width_ + 8, block_height_ + 8, "wrong-outline");
-        if (!said) out += text_at(x - 4, y + block_height_ + 32, "wrong-word", "▲ wrong here");
+        if (!said) out += text_at(x - 4, y + block_height_ + 36, "wrong-word", "▲ wrong here");
         said = any_wrong = true;
       }
       x += block_width_ + kGap;
     }
-    return y + block_height_ + (any_wrong ? 46 : 28);
+    return y + block_height_ + (any_wrong ? 50 : 31);
   }
 
  private:

@@ -15,7 +15,7 @@ namespace {
 
 constexpr const char* kStyle = R"css(
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #566072; --paper: #ffffff; --tint: #f5f6f9; --line: #d3d8e2;
-  --bad: #b3261e; --good: #1a6b3c; --caution: #855300; }
+  --rule: #b9bfca; --bad: #b3261e; --good: #1a6b3c; --caution: #855300; }
 * { box-sizing: border-box; }
 body { font: 15px/1.55 system-ui, "Helvetica Neue", Arial, "DejaVu Sans", sans-serif; color: var(--ink);
   background: var(--paper); max-width: 1040px; margin: 0 auto; padding: 32px 24px 64px; }
@@ -31,18 +31,18 @@ th { font-weight: 600; } .matrix { width: 100%; } .matrix td:first-child { overf
 .finding { border: 1px solid var(--line); border-left: 5px solid var(--bad); border-radius: 6px; padding: 18px 20px;
   margin: 18px 0; break-inside: avoid-page; }
 .sentence { font-size: 17px; margin: 10px 0; } .facts { width: 100%; } .facts th { width: 9.5em; white-space: nowrap; }
-.values { font: 13px/1.4 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; background: #fff; color: #1c2330; }
+.values { font: 13px/1.4 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; background: var(--paper); }
 .values caption { text-align: left; font: 600 14px system-ui, "DejaVu Sans", sans-serif; padding-bottom: 4px; }
-.values th, .values td { border: 1px solid #b9bfca; padding: 3px 9px; text-align: right; }
-.values th { background: #f1f2f5; font-weight: 600; }
-.values .wrong { outline: 3px solid #b3261e; outline-offset: -2px; color: #b3261e; font-weight: 700; }
-.values .word { border: none; color: #b3261e; font-weight: 700; text-align: left; white-space: nowrap; }
-figure { margin: 14px 0 6px; background: #fff; color: #1c2330; border: 1px solid #d3d8e2; border-radius: 6px;
-  padding: 14px; } figure .legend, figcaption { color: #566072; }
+.values th, .values td { border: 1px solid var(--rule); padding: 3px 9px; text-align: right; }
+.values th { background: var(--tint); font-weight: 600; }
+.values .wrong { outline: 3px solid var(--bad); outline-offset: -2px; color: var(--bad); font-weight: 700; }
+.values .word { border: none; color: var(--bad); font-weight: 700; text-align: left; white-space: nowrap; }
+figure { margin: 14px 0 6px; border: 1px solid var(--line); border-radius: 6px; padding: 14px; }
 .scroll { overflow-x: auto; } .picture { display: block; max-width: none; } .pair { display: flex; flex-wrap: wrap; gap: 28px; overflow-x: auto; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e7eaf0; --soft: #a3acbb; --paper: #14171d; --tint: #1d222b;
-  --line: #39414f; --bad: #ff8a80; --good: #7bd69b; --caution: #f0bf6a; } }
-@media print { :root { --ink: #000; --soft: #333; --paper: #fff; --bad: #000; --good: #000; --caution: #000; --line: #888; }
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #e7eaf0; --soft: #a3acbb; --paper: #14171d;
+  --tint: #1f242d; --line: #39414f; --rule: #4a5260; --bad: #ff8a80; --good: #7bd69b; --caution: #f0bf6a; } }
+@media print { :root { --ink: #000; --soft: #333; --paper: #fff; --bad: #000; --good: #000; --caution: #000; --line: #888;
+  --rule: #888; }
   body { max-width: none; padding: 0; font-size: 12px; } .picture { max-width: 100%; height: auto; } }
 )css";
 

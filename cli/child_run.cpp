@@ -272,7 +272,8 @@ suite::Outcome run_in_child(const suite::PropertyInfo& property, const std::stri
   std::vector<std::string> words = command(folder, backend,
                                            {"--property", property.full_name(), "--seed",
                                             std::to_string(options.seed), "--save", options.save_dir});
-  words.insert(words.end(), {"--reruns", std::to_string(options.reruns)});
+  words.insert(words.end(), {"--reruns", std::to_string(options.reruns), "--shrink-for",
+                             fmt::format("{:.6f}s", options.shrink_limit)});
   if (options.cases > 0) words.insert(words.end(), {"--cases", std::to_string(options.cases)});
   if (options.time_limit > 0)
     words.insert(words.end(), {"--for", fmt::format("{:.6f}s", options.time_limit)});

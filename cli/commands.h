@@ -40,8 +40,9 @@ struct CheckOptions {
   std::string report;  ///< HTML file to write; empty = none
   int reruns = 10;     ///< how often a counterexample runs again: always or flaky
   bool verbose = false;
-  double case_limit = 10;  ///< seconds that one case of a shared library may take
-  std::string child;       ///< folder through which a child process reports; empty = this is no child
+  double case_limit = 10;    ///< seconds that one case of a shared library may take
+  double shrink_limit = 10;  ///< seconds for making one counterexample smaller
+  std::string child;         ///< folder through which a child process reports; empty = this is no child
 };
 int run_check(const CheckOptions& options, const Output& output);
 
@@ -117,6 +118,19 @@ struct LayoutCostOptions {
   bool ranks = false;  ///< a row a rank, however many
 };
 int run_layout_cost(const LayoutCostOptions& options, const Output& output);
+
+struct LayoutEplbOptions {
+  std::string load;   ///< .npy of counts, [E] or [layers, E]
+  std::string trace;  ///< instead: topk_ids as a file, or a synthetic trace
+  std::int64_t tokens = 65'536;
+  std::uint64_t seed = 1;  ///< both of a synthetic trace
+  std::string model;       ///< a config.json, or a name of examples/models; may be empty with a load
+  std::int32_t ranks = 0, tp = 1, nodes = 1, groups = 1, redundant = 0;
+  bool duplicates = false;         ///< replicas of an expert may share a rank
+  std::string replicas = "token";  ///< the rule that picks one
+  std::string toml;                ///< layout file to write
+};
+int run_layout_eplb(const LayoutEplbOptions& options, const Output& output);
 
 struct MutantsOptions {
   std::string mutant;  ///< empty = all

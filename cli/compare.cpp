@@ -13,8 +13,10 @@
 #include "cli/formats/layout_file.h"
 #include "cli/json_output.h"
 #include "cli/layout_text.h"
+#include "cli/load_input.h"
 #include "optimized/external/external_backend.h"
 #include "reference/check.h"
+#include "reference/layout/deployment_presets.h"
 #include "reference/layout/presets.h"
 
 namespace eplora {
@@ -34,6 +36,19 @@ Backends chosen_backends(const std::vector<std::string>& names) {
   Backends backends;
   for (const std::string& name : names) backends.push_back(make_backend(name));
   return backends;
+}
+
+/// One grid, one class of layers: what runs here. Of a preset that is the experts' grid, with the contract's
+/// own rule for replicas.
+LayoutSpec one_grid(const std::string& text, std::int32_t num_experts) {
+  const std::optional<DeploymentSpec> preset = preset_deployment(text, num_experts, read_named_load);
+  if (!preset) return parse_layout_argument(text, num_experts);
+  const LayerClassSpec& c = preset->classes.front();
+  if (preset->classes.size() != 1 || c.shared_experts.kind == SharedExpertsKind::fused)
+    reject(
+        "--layout", "'" + text + "'",
+        "it must have one class of layers and no fused shared experts here; eplora layout check takes all");
+  return layout_spec_of(*preset, c);
 }
 
 /// Whether a backend has anything that is compared; of a library's delta it says who judges it.
@@ -63,7 +78,7 @@ std::vector<NamedLayout> layouts_for(const std::string& text, std::int32_t num_e
     layouts.push_back(std::move(named));
   };
   if (!text.empty()) {
-    add(text, parse_layout_argument(text, num_experts));
+    add(text, one_grid(text, num_experts));
     return layouts;
   }
   for (const SglangSizes& sizes : sglang_sizes_that_divide(kMostRanks, intermediate))

@@ -10,6 +10,7 @@
 #include "cli/formats/deployment_json.h"
 #include "cli/formats/layout_file.h"
 #include "cli/formats/strict_json.h"
+#include "cli/load_input.h"
 #include "cli/project_files.h"
 #include "reference/check.h"
 #include "reference/layout/deployment_presets.h"
@@ -181,7 +182,8 @@ DeploymentSpec read_deployment(std::string_view text, std::optional<std::int32_t
     return deployment_of_line(parse_layout_line(text), *num_experts);
   }
   if (text.ends_with(".toml")) return read_deployment_file(std::filesystem::path(text), num_experts);
-  if (std::optional<DeploymentSpec> preset = preset_deployment(text, num_experts)) return *std::move(preset);
+  if (std::optional<DeploymentSpec> preset = preset_deployment(text, num_experts, read_named_load))
+    return *std::move(preset);
   return deployment_of(parse_layout_argument(text, num_experts), std::string(text));
 }
 

@@ -41,6 +41,7 @@ struct Program {
   LayoutCheckOptions layout_check;
   LayoutSearchOptions layout_search;
   LayoutCostOptions layout_cost;
+  LayoutEplbOptions layout_eplb;
   MutantsOptions mutants;
   BenchOptions bench;
   BenchVerifyOptions bench_verify;
@@ -76,7 +77,7 @@ void add_compare(Program& program) {
   app->add_option("--model", options.model, "config.json of a MoE model (default: all of examples/models)")
       ->type_name("FILE");
   app->add_option("--layout", options.layout,
-                  "\"tp=4,ep=2\" or a .toml file (default: every layout that divides)")
+                  "\"tp=4,ep=2\", a preset or a .toml file (default: every layout that divides)")
       ->type_name("LAYOUT");
   app->add_option("--tokens", options.tokens, "tokens a batch, for the timing table; several: 1,64")
       ->delimiter(',')
@@ -145,6 +146,11 @@ void add_check(Program& program) {
   app->add_flag("--verbose,-v", options.verbose, "print what the generated cases were like");
   app->add_option("--time-limit", options.case_limit,
                   "time that one case of a shared library may take: 10s, 500ms")
+      ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"min", 60}}))
+      ->type_name("TIME")
+      ->capture_default_str();
+  app->add_option("--shrink-for", options.shrink_limit,
+                  "time for making one counterexample smaller: 10s, 2min")
       ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"min", 60}}))
       ->type_name("TIME")
       ->capture_default_str();
@@ -338,6 +344,52 @@ void add_layout_diff(CLI::App& layout, Program& program) {
   app->add_option("--svg", options.svg, "write a picture of who sends how much to whom")->type_name("FILE");
 }
 
+void add_layout_eplb(CLI::App& layout, Program& program) {
+  LayoutEplbOptions& options = program.layout_eplb;
+  CLI::App* app = command(
+      layout, program, "eplb",
+      "Replicates and places experts by the load that they had, as DeepSeek's EPLB does, each layer by its "
+      "own:\n"
+      "how uneven ranks were and are, and the placement as a layout file for check and cost.",
+      "eplora layout eplb --model qwen3-30b-a3b --trace zipf:1.2 --ranks 16 --redundant 32 --toml eplb.toml",
+      [&options](const Output& output) { return run_layout_eplb(options, output); });
+  const auto size = [&](const char* name, std::int32_t& value, const char* about, int low) {
+    return app->add_option(name, value, about)
+        ->check(CLI::Range(low, 1 << 17).description(""))
+        ->type_name("N")
+        ->capture_default_str();
+  };
+  app->add_option("--load", options.load, "recorded counts of experts, .npy [E] or [layers, E]")
+      ->type_name("FILE");
+  app->add_option("--trace", options.trace,
+                  "instead of --load: topk_ids as .npy or .safetensors, or uniform, zipf:1.1")
+      ->type_name("TRACE");
+  app->add_option("--tokens", options.tokens, "tokens of a synthetic trace")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24).description(""))
+      ->type_name("T")
+      ->capture_default_str();
+  app->add_option("--seed", options.seed, "seed of a synthetic trace")
+      ->check(CLI::Range(0.0, 0x1p64).description(""))
+      ->type_name("S")
+      ->capture_default_str();
+  app->add_option("--model", options.model,
+                  "config.json, or a name of examples/models: its layers with experts are the load's rows")
+      ->type_name("MODEL");
+  size("--ranks", options.ranks, "ranks in all", 1)->required();
+  size("--tp", options.tp, "consecutive ranks that share the columns of an expert", 1);
+  size("--nodes", options.nodes, "nodes; above 1, a group's experts and replicas stay on one node", 1);
+  size("--groups", options.groups, "groups of experts, of which a router picks some", 1);
+  size("--redundant", options.redundant, "slots beyond the experts", 0);
+  app->add_flag("--duplicates", options.duplicates,
+                "replicas of an expert may share a rank, as in DeepSeek's code");
+  app->add_option(
+         "--replicas", options.replicas,
+         "which replica serves a slot: by number of token or slot, a fixed one a source, or the first")
+      ->type_name("RULE")
+      ->capture_default_str();
+  app->add_option("--toml", options.toml, "write the placement as a layout file")->type_name("FILE");
+}
+
 void add_layout(Program& program) {
   LayoutShowOptions& options = program.layout_show;
   CLI::App* layout =
@@ -379,6 +431,7 @@ void add_layout(Program& program) {
   add_layout_check(*layout, program);
   add_layout_search(*layout, program);
   add_layout_cost(*layout, program);
+  add_layout_eplb(*layout, program);
 }
 
 void add_mutants(Program& program) {

@@ -77,7 +77,8 @@ class Call {
 
   AlignOutput blocks(std::int64_t capacity, std::int64_t block_size) {
     if (capacity < 0 || capacity > kMaxIndex)
-      throw GuardViolation(who_ + " reports a capacity of " + std::to_string(capacity));
+      throw GuardViolation(who_ + " reports a capacity of " + std::to_string(capacity) +
+                           "; it must be 0 to 2^31-1");
     capacity_ = capacity;
     num_blocks_ = capacity / block_size;
     return {buffers.output<std::int32_t>("sorted_token_ids", capacity_),

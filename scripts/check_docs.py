@@ -9,10 +9,15 @@ A table stands between two comments, each on a line of its own, and is never wri
     <!-- end -->
 
 or, of layouts against ranks, `<!-- scripts/layout_bench.py --show benchmarks/results/FILE.json -->`. Tables are looked for in
-benchmarks/NOTES.md and benchmarks/results/*-layout-*.md too. Standard library only.
+benchmarks/NOTES.md and benchmarks/results/*-layout-*.md too. A page of docs/reports/ is what a command in a comment of its own
+writes, with the libraries of the build's folder external/ at hand:
 
-usage: scripts/check_docs.py [PATH_TO_EPLORA [--write]]     --write: put the tables in as the program renders them
-exit 0 = true, 1 = something named is not there or a table differs, 2 = usage
+    <!-- eplora check --backend NAME --save failures --report docs/reports/NAME.html -->
+
+Standard library only.
+
+usage: scripts/check_docs.py [PATH_TO_EPLORA [--write]]     --write: put tables and pages in as the program renders them
+exit 0 = true, 1 = something named is not there or a table or page differs, 2 = usage
 """
 import difflib
 import json
@@ -20,6 +25,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +35,8 @@ LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 COMMAND = re.compile(r"(?:^|[\s`/])eplora((?: [^\s`|;&()]+)*)", re.M)
 FLAG = re.compile(r"^--[a-z][\w-]*")
 TABLE = re.compile(r"^<!-- (eplora bench show .*?|scripts/layout_bench\.py --show .*?) -->\n(.*?)^<!-- end -->$", re.M | re.S)
-OPENING = re.compile(r"^<!-- (?:eplora|scripts/).*-->$", re.M)
+OPENING = re.compile(r"^<!-- (?:eplora bench |scripts/).*-->$", re.M)
+PAGE = re.compile(r"^<!-- eplora (check .*--report (docs/reports/[\w-]+\.html)) -->$", re.M)
 PROPERTY = re.compile(r"`((?:Dispatch|Remap|Align|Route|Layout|Slice|Delta|Layer)\.[A-Z]\w+)`")
 
 
@@ -110,6 +117,33 @@ class Program:
                     yield f"eplora {' '.join(subcommands)} has no {flag.group()}"
 
 
+def page_of(program, words):
+    """What `eplora WORDS --report PAGE` writes, and why it writes none. It runs in a folder of its own, with the libraries there."""
+    with tempfile.TemporaryDirectory() as folder:
+        for library in (Path(program.path).parent / "external").glob("*.so"):
+            (Path(folder) / library.name).symlink_to(library)
+        page = Path(folder) / words[-1]
+        page.parent.mkdir(parents=True)
+        done = subprocess.run([program.path, *words], capture_output=True, text=True, cwd=folder)
+        return (page.read_text(), "") if page.exists() else (None, done.stderr.strip() or f"exit code {done.returncode}")
+
+
+def check_pages(program, document, write):
+    """Sentences about pages of docs/reports/ that are not what the commands in `document` write."""
+    for command, name in PAGE.findall(document.read_text()):
+        page = ROOT / name
+        text, reason = page_of(program, shlex.split(command))
+        if text is None:
+            yield f"`eplora {command}` writes no page: {reason}"
+        elif not page.exists() or page.read_text() != text:
+            if write:
+                page.parent.mkdir(exist_ok=True)
+                page.write_text(text)
+                print(f"{name} written")
+            else:
+                yield f"{name} is not what `eplora {command}` writes; scripts/check_docs.py PATH_TO_EPLORA --write puts it in"
+
+
 def check_tables(program, document, write):
     """Sentences about tables of `document` that are not what the program renders; with `write` they are put in."""
     text = document.read_text()
@@ -139,6 +173,7 @@ def main():
         found = [*paths_missing(text), *links_missing(document, text)]
         if program:
             found += check_tables(program, document, write)
+            found += check_pages(program, document, write)
             found += program.wrong_commands(text)
             found += [f"no property is called {name}" for name in PROPERTY.findall(text) if name not in program.properties]
         for sentence in found:
@@ -147,6 +182,11 @@ def main():
     for record in with_tables if program else []:
         for sentence in check_tables(program, record, write):
             print(f"{record.relative_to(ROOT)}: {sentence}")
+            problems += 1
+    told = set(PAGE.findall("\n".join(d.read_text() for d in documents)))
+    for page in sorted((ROOT / "docs" / "reports").glob("*")):
+        if str(page.relative_to(ROOT)) not in {name for _, name in told}:
+            print(f"{page.relative_to(ROOT)}: no document has the command that writes it")
             problems += 1
     names = ", ".join(str(record.relative_to(ROOT)) for record in with_tables)
     print(f"{len(documents)} documents and the tables of {names}: {problems} things that are not so")

@@ -39,7 +39,8 @@ sources() { git ls-files '*.h' '*.cpp' '*.cu' '*.cuh'; }
 check_format() { sources | xargs clang-format --dry-run --Werror; }
 build() { cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs" "${@:2}"; }
 lint() { git ls-files 'reference/*.cpp' 'optimized/*.cpp' 'cli/*.cpp' 'benchmarks/*.cpp' | grep -v '^optimized/thrust/' |
-         xargs -P "$jobs" -n 4 clang-tidy -p build --quiet --extra-arg=-Wno-unknown-warning-option; }
+         xargs -P "$jobs" -n 4 clang-tidy -p build --quiet --extra-arg=-Wno-unknown-warning-option 2>&1 |
+         sed '/ warnings generated\.$/d'; }
 unit_tests() { "$1"/eplora_unit_tests --gtest_brief=1; }
 second_order() { cmake --build build -j "$jobs" --target eplora_second_order && ./build/eplora_second_order; }
 property_tests() { "$1"/eplora_property_tests --gtest_brief=1 --cases "$2"; }
@@ -69,9 +70,11 @@ if stage build build release; then
   stage mutants ./build/eplora mutants
   stage golden ./build/eplora compare --golden property_tests/golden --json
   stage command-line python3 property_tests/cli/command_line_test.py ./build/eplora
+  stage gpu-stage python3 property_tests/cli/gpu_stage_test.py ./build/eplora
   stage layout-mutants ./build/eplora layout check --mutants
   stage layout-proofs python3 property_tests/cli/layout_check_test.py ./build/eplora
   stage layout-prices python3 property_tests/cli/layout_cost_test.py ./build/eplora
+  stage layout-presets python3 property_tests/cli/layout_presets_test.py ./build/eplora
   stage layout-pages python3 property_tests/cli/tutorial_test.py ./build/eplora
   with_numpy=
   for python in python3 /usr/bin/python3; do  # another python3 may stand first in the path

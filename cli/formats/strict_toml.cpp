@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 namespace eplora {
 
@@ -80,7 +81,7 @@ const toml::node& TomlTable::require(std::string_view key) const {
 
 std::string TomlTable::text(std::string_view key, std::string otherwise) const {
   const toml::node* node = find(key);
-  return node == nullptr ? otherwise : file_->text(*node, called(key));
+  return node == nullptr ? std::move(otherwise) : file_->text(*node, called(key));
 }
 
 std::string TomlTable::name(std::string_view key, std::string otherwise) const {

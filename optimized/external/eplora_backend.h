@@ -277,7 +277,8 @@ typedef struct eplora_buffer_layer {
 
 /* Cut one adapter for one rank into one slot of its buffers: this rank's experts in local order, columns
  * [moe_tp_rank*i, (moe_tp_rank+1)*i) of I, ranks j >= r zero, modules that the adapter lacks zero. Nothing
- * else of the buffers changes. Conversion between dtypes rounds to nearest even. */
+ * else of the buffers changes. Conversion between dtypes goes through float32 and rounds to nearest even; a
+ * NaN that becomes F16 or BF16 is 0x7FFF, as NVIDIA GPUs convert. */
 typedef struct eplora_slice_problem {
   uint32_t abi_version;
   uint32_t struct_size;

@@ -20,6 +20,7 @@ namespace {
 
 constexpr const char* kSymbol = "eplora_backend_v1";
 constexpr std::size_t kMessageBytes = 512;
+constexpr std::int64_t kMostWorkspace = std::int64_t{1} << 40;  // more than any problem of the suite can want
 
 /// Loads the file and calls its one symbol. Throws as `make_external_backend` says.
 const eplora_backend* descriptor_of(const std::string& path) {
@@ -268,9 +269,10 @@ class ExternalBackend final : public Backend {
   }
 
   std::size_t checked_bytes(Operation operation, std::int64_t bytes) const {
-    if (bytes < 0)
+    if (bytes < 0 || bytes > kMostWorkspace)
       throw std::runtime_error(who_ + ", " + std::string(to_string(operation)) +
-                               ": asks for a workspace of " + std::to_string(bytes) + " bytes");
+                               ": asks for a workspace of " + std::to_string(bytes) +
+                               " bytes; it must be 0 to 2^40");
     return static_cast<std::size_t>(bytes);
   }
 

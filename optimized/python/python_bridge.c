@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The C ABI on one side, a Python process on the other: what scripts/check_python.py hands to `eplora check
- * --backend`. The first operation starts `python check_python.py --serve FD`; problems go to it and outputs
- * come back over a socket pair, in host memory. What the environment says (EPLORA_PYTHON_*, set by the script)
- * makes the descriptor, so that reading it starts nothing. A signal that ends Python ends this process too, by
- * the same signal; so does a call of exit.
+ * --backend`. The first operation starts `python check_python_server.py FD`; problems go to it and outputs
+ * come back over a socket pair, in host memory. What the environment says (EPLORA_PYTHON_*, set by the
+ * script) makes the descriptor, so that reading it starts nothing, but where cases will run
+ * (EPLORA_CASE_PROCESS): there Python starts at once, so that its imports are no part of a case's time. A
+ * signal that ends Python ends this process too, by the same signal; so does a call of exit.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,7 +21,7 @@
 
 #include "optimized/external/eplora_backend.h"
 
-enum { kAlign = 0, kRemap = 1, kRoute = 2, kScalars = 16, kRestart = 1000 };
+enum { kAlign = 0, kRemap = 1, kRoute = 2, kDispatch = 3, kSlice = 4, kScalars = 16, kRestart = 1000 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int channel = -1;
@@ -78,7 +79,7 @@ static int start_server(void) {
     const int kept = dup(ends[1]); /* without close-on-exec */
     char number[16];
     snprintf(number, sizeof number, "%d", kept);
-    execl(python, python, script, "--serve", number, (char*)NULL);
+    execl(python, python, script, number, (char*)NULL);
     _exit(127);
   }
   close(ends[1]);
@@ -122,6 +123,12 @@ static void receive_all(void* to, size_t size) {
   }
 }
 
+/* Starts Python and waits until it has imported what it needs; it says so by a word. */
+static void start_before_the_first_case(void) {
+  int64_t ready = 0;
+  if (start_server()) receive_all(&ready, sizeof ready);
+}
+
 typedef struct {
   void* data;
   int64_t bytes;
@@ -131,7 +138,8 @@ typedef struct {
 static int32_t call(const int64_t* scalars, Bytes* arrays, const Out* outs, int count,
                     const eplora_context* context) {
   pthread_mutex_lock(&lock);
-  if (channel < 0 && !start_server()) {
+  if (channel < 0) start_before_the_first_case();
+  if (channel < 0) {
     snprintf(context->message, (size_t)context->message_capacity, "Python cannot be started");
     pthread_mutex_unlock(&lock);
     free(arrays->data);
@@ -166,9 +174,11 @@ static int32_t call(const int64_t* scalars, Bytes* arrays, const Out* outs, int 
 static int32_t align(const eplora_align_problem* p, const eplora_align_output* out,
                      const eplora_context* context) {
   const int64_t T = p->ids.rows;
-  const int64_t scalars[kScalars] = {
-      kAlign,         T,           p->ids.cols, p->ids.row_stride, p->ids.type, real_rows(&p->num_tokens, T),
-      p->num_buckets, p->block_size, p->sentinels, out->capacity};
+  const int64_t scalars[kScalars] = {kAlign,         T,
+                                     p->ids.cols,    p->ids.row_stride,
+                                     p->ids.type,    real_rows(&p->num_tokens, T),
+                                     p->num_buckets, p->block_size,
+                                     p->sentinels,   out->capacity};
   Bytes arrays = {0};
   append_ids(&arrays, &p->ids);
   const Out outs[] = {{out->sorted_token_ids, 4 * out->capacity},
@@ -177,19 +187,29 @@ static int32_t align(const eplora_align_problem* p, const eplora_align_output* o
   return call(scalars, &arrays, outs, 3, context);
 }
 
+static int32_t dispatch(const eplora_dispatch_problem* p, const eplora_dispatch_output* out,
+                        const eplora_context* context) {
+  const int64_t T = p->topk_ids.rows;
+  const int64_t scalars[kScalars] = {kDispatch,        T,
+                                     p->topk_ids.cols, p->topk_ids.row_stride,
+                                     p->topk_ids.type, real_rows(&p->num_tokens, T),
+                                     p->num_experts,   p->slot_offset};
+  Bytes arrays = {0};
+  append_ids(&arrays, &p->topk_ids);
+  append_array(&arrays, p->table, p->table_size, 4);
+  append_array(&arrays, p->offsets, p->offsets_size, 4);
+  const Out outs[] = {{out->local_ids, 4 * T * p->topk_ids.cols}};
+  return call(scalars, &arrays, outs, 1, context);
+}
+
 static int32_t remap(const eplora_remap_problem* p, const eplora_remap_output* out,
                      const eplora_context* context) {
   const int64_t T = p->topk_ids.rows;
-  const int64_t scalars[kScalars] = {kRemap,
-                                     T,
-                                     p->topk_ids.cols,
-                                     p->topk_ids.row_stride,
-                                     p->topk_ids.type,
-                                     real_rows(&p->num_tokens, T),
-                                     p->num_experts,
-                                     p->max_loras,
-                                     p->shared_outer,
-                                     p->no_adapter};
+  const int64_t scalars[kScalars] = {kRemap,           T,
+                                     p->topk_ids.cols, p->topk_ids.row_stride,
+                                     p->topk_ids.type, real_rows(&p->num_tokens, T),
+                                     p->num_experts,   p->max_loras,
+                                     p->shared_outer,  p->no_adapter};
   Bytes arrays = {0};
   append_ids(&arrays, &p->topk_ids);
   append_array(&arrays, p->token_lora_mapping, p->token_lora_mapping_size, 4);
@@ -227,6 +247,76 @@ static int32_t route(const eplora_route_problem* p, const eplora_route_output* o
   return call(scalars, &arrays, outs, 4, context);
 }
 
+/* A strided tensor of the adapter, its elements close together; an absent one has no experts. */
+static void append_tensor(Bytes* to, const eplora_tensor* t) {
+  const size_t element = t->dtype == EPLORA_DTYPE_F32 ? 4 : 2;
+  const int64_t experts = t->data == NULL ? 0 : t->experts;
+  const int64_t shape[] = {t->dtype, experts, t->rows, t->cols};
+  append(to, shape, sizeof shape);
+  for (int64_t e = 0; e < experts; ++e)
+    for (int64_t j = 0; j < t->rows; ++j)
+      for (int64_t k = 0; k < t->cols; ++k)
+        append(to,
+               (const char*)t->data +
+                   (e * t->expert_stride + j * t->row_stride + k * t->col_stride) * (int64_t)element,
+               element);
+}
+
+/* The function gets the buffers as they stand and writes into them: all of them come back. */
+static int32_t slice(const eplora_slice_problem* p, const eplora_context* context) {
+  const int64_t scalars[kScalars] = {kSlice,
+                                     p->num_experts,
+                                     p->hidden,
+                                     p->intermediate,
+                                     p->gated,
+                                     p->gate_up_form,
+                                     p->shared_outer,
+                                     p->dtype,
+                                     p->moe_tp_rank,
+                                     p->moe_tp,
+                                     p->num_local_experts,
+                                     p->num_adapter_layers,
+                                     p->num_buffer_layers,
+                                     p->max_loras,
+                                     p->max_lora_rank,
+                                     p->slot};
+  const int64_t c = p->gated ? 2 : 1, i = p->intermediate / p->moe_tp,
+                element = p->dtype == EPLORA_DTYPE_F32 ? 4 : 2;
+  const int64_t E_b = p->num_local_experts, E_a = p->shared_outer ? 1 : E_b;
+  Bytes arrays = {0};
+  append_array(&arrays, p->local_experts, p->num_local_experts, 4);
+  for (int64_t n = 0; n < p->num_adapter_layers; ++n) {
+    const eplora_adapter_layer* const layer = &p->adapter_layers[n];
+    append(&arrays, &layer->layer_id, sizeof layer->layer_id);
+    append(&arrays, &layer->gate_up_scale, sizeof(float));
+    append(&arrays, &layer->down_scale, sizeof(float));
+    const eplora_tensor* const tensors[] = {&layer->gate_A, &layer->up_A,   &layer->gate_B,
+                                            &layer->up_B,   &layer->down_A, &layer->down_B};
+    for (int t = 0; t < 6; ++t) append_tensor(&arrays, tensors[t]);
+  }
+  Out* const outs = calloc((size_t)(4 * p->num_buffer_layers + 1), sizeof *outs);
+  if (outs == NULL) abort();
+  int count = 0;
+  for (int64_t n = 0; n < p->num_buffer_layers; ++n) {
+    const eplora_buffer_layer* const layer = &p->buffer_layers[n];
+    const int64_t head[] = {layer->has_layer_id, layer->layer_id, layer->has_gate_up, layer->has_down};
+    append(&arrays, head, sizeof head);
+    void* const tensors[] = {layer->gate_up_A, layer->gate_up_B, layer->down_A, layer->down_B};
+    const int64_t elements[] = {E_a * c * p->max_lora_rank * p->hidden, E_b * c * i * p->max_lora_rank,
+                                E_b * p->max_lora_rank * i, E_a * p->hidden * p->max_lora_rank};
+    for (int t = 0; t < 4; ++t) {
+      const int has = t < 2 ? layer->has_gate_up : layer->has_down;
+      outs[count++] = (Out){tensors[t], has ? p->max_loras * elements[t] * element : 0};
+      append_array(&arrays, tensors[t], outs[count - 1].bytes, 1);
+    }
+  }
+  outs[count++] = (Out){p->scale, p->num_buffer_layers * 2 * p->max_loras * 4};
+  append_array(&arrays, p->scale, outs[count - 1].bytes, 1);
+  const int32_t status = call(scalars, &arrays, outs, count, context);
+  free(outs);
+  return status;
+}
+
 /* EPLORA_PYTHON_FORM: the seven numbers of the form, in the header's order, with spaces. */
 const eplora_backend* eplora_backend_v1(void) {
   static eplora_backend backend = {.abi_version = EPLORA_ABI_VERSION,
@@ -240,11 +330,14 @@ const eplora_backend* eplora_backend_v1(void) {
   backend.name = name == NULL ? "python" : name;
   backend.description = description == NULL ? "run it by scripts/check_python.py" : description;
   if (operation != NULL && strcmp(operation, "align") == 0) backend.align = align;
+  if (operation != NULL && strcmp(operation, "dispatch") == 0) backend.dispatch = dispatch;
   if (operation != NULL && strcmp(operation, "remap") == 0) backend.remap = remap;
   if (operation != NULL && strcmp(operation, "route") == 0) backend.route = route;
+  if (operation != NULL && strcmp(operation, "slice") == 0) backend.slice = slice;
   eplora_form* const f = &backend.form;
   if (form != NULL && sscanf(form, "%d %d %d %d %d %d %d", &f->order, &f->sentinel, &f->tail, &f->ids,
                              &f->shared_outer_sentinels, &f->scale_in_B, &f->canonical_values) != 7)
     return NULL;
+  if (getenv("EPLORA_CASE_PROCESS") != NULL && channel < 0) start_before_the_first_case();
   return &backend;
 }

@@ -17,7 +17,7 @@ FUNCTIONS = '''
 import ctypes, os, sys, time
 import numpy as np
 sys.path.insert(0, EXAMPLES)
-import align_numpy
+import align_numpy, slice_numpy
 
 def faulty(act):
     def function(ids, **others):
@@ -67,20 +67,28 @@ def remap(topk_ids, num_tokens, token_lora_mapping, num_experts, max_loras, shar
     mask[num_tokens:] = False
     return ids.astype(np.int32), mask
 
+def first_columns(moe_tp_rank, **others):
+    slice_numpy.cut(moe_tp_rank=0, **others)
+
+def answers(**others):
+    slice_numpy.cut(**others)
+    return 1
+
+def dispatch(topk_ids, num_tokens, num_experts, table, offsets, slot_offset):
+    local = np.full(topk_ids.shape, -1, np.int32)
+    for t, k in np.ndindex(*topk_ids[:num_tokens].shape):
+        e = topk_ids[t, k]
+        if -2**31 <= e < 0:
+            local[t, k] = e
+        elif 0 <= e < num_experts:
+            begin, end = (offsets[e], offsets[e + 1]) if offsets is not None else (e, e + 1)
+            found = table[begin + (slot_offset + t * topk_ids.shape[1] + k) % (end - begin)]
+            local[t, k] = found if found >= 0 else -1
+    return local
+
 def route(topk_ids, num_tokens, token_lora_mapping, num_experts, table, offsets, slot_offset, num_local_experts,
           max_loras, block_size, shared_outer, no_adapter, sentinels, capacity):
-    local = topk_ids.astype(np.int64)
-    if table is not None:
-        place = np.full(local.shape, -1, np.int64)
-        slots = slot_offset + np.arange(local.size).reshape(local.shape)
-        for at, e in np.ndenumerate(local):
-            if e < 0:
-                place[at] = max(e, -2**31) if e >= -2**31 else -1
-            elif e < num_experts:
-                begin, end = (offsets[e], offsets[e + 1]) if offsets is not None else (e, e + 1)
-                found = table[begin + slots[at] % (end - begin)]
-                place[at] = found if found >= 0 else -1
-        local = place
+    local = topk_ids if table is None else dispatch(topk_ids, num_tokens, num_experts, table, offsets, slot_offset)
     ids, mask = remap(local, num_tokens, token_lora_mapping, num_local_experts, max_loras, shared_outer, no_adapter)
     V = max_loras if shared_outer else num_local_experts * max_loras
     return (*align_numpy.align(ids, num_tokens, V, block_size, sentinels, capacity), mask)
@@ -115,8 +123,15 @@ class CheckPython(unittest.TestCase):
         self.assertIn("align_numpy.align", said)
         self.assertIn(" held, ", said)
         self.assertNotIn("libpython_bridge", said)
-        for op in ("remap", "route"):
+        for op in ("dispatch", "remap", "route"):
             self.assertRegex(self.check(f"{self.file}:{op}", "--cases", "50", op=op), r"(?m)^[1-9]\d* held")
+
+    def test_a_slice_writes_into_its_buffers(self):
+        self.assertRegex(self.check(EXAMPLES / "slice_numpy.py:cut", "--cases", "100", op="slice"), r"(?m)^6 held, ")
+        said = self.check(f"{self.file}:first_columns", "--property", "Slice.TheSlot", op="slice", code=1)
+        self.assertRegex(said, r"P10: layer 0 \(id \d+\), (gate_up_B|down_A), slot 0, local expert 0")
+        said = self.check(f"{self.file}:answers", "--property", "Slice.TheSlot", op="slice", code=1)
+        self.assertIn("it must write into buffers and scale and return nothing", said)
 
     def test_torch(self):
         if importlib.util.find_spec("torch") is None:

@@ -560,6 +560,13 @@ class SharedLibraries(Case):
         self.assertIn("18 held, 32 skipped", done.stdout)
         self.assertEqual(list(self.folder.iterdir()), [])
 
+    def test_what_a_library_declares_stands_in_the_json(self):
+        done = self.check("align", "--cases", "5", "--property", "Align.FillerIsNoSlot", "--json")
+        self.assertEqual(json.loads(done.stdout)["backends"], [{
+            "name": self.library("align"), "description": "c-align: remap and align by counting sort, one thread, C99",
+            "offers": "remap, align", "lacks": "dispatch, route, slice, delta", "memory": "host", "form": "canonical",
+            "determinism": "deterministic: yes"}])
+
     def test_a_right_delta_passes_every_property_of_delta(self):
         done = self.check("delta", "--cases", "100")
         self.assertEqual(done.returncode, 0, done.stdout)
@@ -667,6 +674,12 @@ class SharedLibraries(Case):
         done = run(*QUICK_COMPARE, "--backend", self.library("align"))
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
+    def test_compare_says_what_it_does_not_time(self):
+        done = run("compare", "--tokens", "1", "--adapters", "1", "--backend", self.library("align"))
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("Time of route: not taken, since no backend named offers route in host memory.", done.stdout)
+        self.assertNotIn("Qwen3-30B-A3B", done.stdout)
+
     def test_compare_and_bench_of_a_delta_say_who_judges_it(self):
         done = run(*QUICK_COMPARE, "--backend", self.library("delta"))
         self.assertEqual(done.returncode, 3, done.stdout + done.stderr)
@@ -688,6 +701,14 @@ class SharedLibraries(Case):
         found = outcomes["Remap.EqualsTheReference"]["counterexample"]
         self.assertEqual(found["contract"], "guard")
         self.assertRegex(found["sentence"], r"wrote past virtual_ids \((\d+) bytes\): the byte at offset \1 is 0x07")
+
+    def test_an_input_that_changed_is_named(self):
+        code, outcomes = self.outcomes("meddling", "--property", "Remap.EqualsTheReference")
+        self.assertEqual(code, 1)
+        found = outcomes["Remap.EqualsTheReference"]["counterexample"]
+        self.assertEqual(found["contract"], "guard")
+        self.assertIn("topk_ids", found["sentence"])
+        self.assertEqual(found["case"]["case"]["batch"]["T"], 1)
 
     def bench(self, name, *words):
         return run("bench", "--quick", "--shape", "1x8*,64x8*", "--backend", self.library(name), *words)

@@ -3,6 +3,7 @@
 // own rank, and a seed from which weights, activations and what stands in the output are expanded.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -57,6 +58,8 @@ class DeltaStorage {
   explicit DeltaStorage(const DeltaCase& c, std::int32_t other_than = -2, std::uint64_t filler_seed = 0);
   DeltaStorage(const DeltaStorage&) = delete;
   DeltaStorage& operator=(const DeltaStorage&) = delete;
+  /// As after a slice that multiplied B by the scale: every scale is 1.
+  void put_scale_into_B() { std::fill(scale_.begin(), scale_.end(), 1.0F); }
   DeltaProblem problem;
   /// `[n, output_columns]`; of rows that get nothing, any bits: NaNs and negative zeros among them.
   std::vector<float> before;

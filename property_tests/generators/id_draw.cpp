@@ -26,8 +26,14 @@ enum class Pattern {
   hostile
 };
 
+/// Distinct ids are a promise about valid ones: any sentinel is taken.
+bool takes_one_sentinel(contract::AcceptedIds accepted) {
+  return accepted == contract::AcceptedIds::at_least_minus_one ||
+         accepted == contract::AcceptedIds::minus_one_to_V;
+}
+
 std::int64_t sentinel(std::uint64_t bits, contract::AcceptedIds accepted, IdType type) {
-  if (accepted != contract::AcceptedIds::any) return -1;
+  if (takes_one_sentinel(accepted)) return -1;
   switch (below(bits, type == IdType::int64 ? 10 : 7)) {
     case 0:
     case 1:

@@ -76,6 +76,8 @@ struct RouteCase {
   Sentinels sentinels = Sentinels::keep;
   std::int64_t slot_offset = 0;
 
+  /// E of the ids: the model's, or the rank's where they are local already.
+  std::int32_t experts_of_ids() const;
   std::string show() const;
   std::string table_text() const;
   Labels labels() const;

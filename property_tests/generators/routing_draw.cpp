@@ -103,11 +103,17 @@ RouteCase draw_route(Draw& draw, int size, const contract::Form& form) {
   c.no_adapter = draw.percent(40) ? NoAdapter::sentinel : NoAdapter::base_slot;
   c.sentinels = draw.percent(40) ? Sentinels::drop : Sentinels::keep;
   c.slot_offset = draw_slot_offset(draw);
-  c.batch = draw_ids(draw, size, c.layout.placement.num_experts, form.ids);
+  const bool takes_all = form.ids == contract::AcceptedIds::any;
+  c.batch = draw_ids(draw, size, takes_all ? c.layout.placement.num_experts : c.experts_of_ids(), form.ids);
   c.mapping = draw_mapping(draw, c.batch.T, c.max_loras);
   const std::int64_t V = std::int64_t{c.layout.placement.num_experts} * std::max(c.max_loras, 1);
   c.block_size = draw_block_size(draw, c.batch.n(), V);
   return c;
+}
+
+std::int32_t RouteCase::experts_of_ids() const {
+  if (dispatch) return layout.placement.num_experts;
+  return static_cast<std::int32_t>(make_layout(layout).local_experts(rank).size());
 }
 
 LayoutCase draw_layout_case(Draw& draw, int, const contract::Form&) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "property_tests/suite/layout_proofs.h"
+#include "reference/layout/eplb.h"
 
 namespace eplora::suite {
 namespace {
@@ -196,6 +197,24 @@ void replicas_together(const Deployment&, ClassPlan& plan) {
   }
 }
 
+// Weights have moved to where EPLB put them; dispatch keeps the map of before, slot p for expert p mod E.
+void map_of_before(const Deployment&, ClassPlan& plan) {
+  std::int64_t slots = 0;
+  for (const auto& row : plan.loaded) slots += static_cast<std::int64_t>(row.size());
+  const std::int32_t E = plan.num_ids();
+  if (slots < E || slots % ep_of(plan) != 0) return;
+  dispatch_by(plan, Placement::table(E, start_map(E, ep_of(plan), static_cast<std::int32_t>(slots))));
+}
+
+// Dispatch takes physical slot p to stand on rank p mod ep, where the loader cuts slots contiguously.
+void slots_in_turn(const Deployment&, ClassPlan& plan) {
+  std::vector<std::vector<std::int32_t>> rows(plan.loaded.size());
+  std::size_t slot = 0;
+  for (const auto& row : plan.loaded)
+    for (const std::int32_t e : row) rows[slot++ % rows.size()].push_back(e);
+  dispatch_by(plan, Placement::table(plan.num_ids(), rows));
+}
+
 // The map is built from E + redundant ids: the last ranks point at experts that do not exist.
 void map_of_slots(const Deployment&, ClassPlan& plan) {
   const ExpertPlacementSpec& placement = plan.spec().placement;
@@ -312,6 +331,16 @@ std::vector<LayoutMutant> made() {
       with(grid({{"ep", 4}}), [](DeploymentSpec&, LayerClassSpec& c) {
         c.placement.rule = PlacementRule::redundant, c.placement.redundant = 4;
       }));
+  const auto balanced = [](DeploymentSpec&, LayerClassSpec& c) {
+    const std::vector<std::int64_t> load = {1, 1, 2, 3, 4, 9, 16, 60};
+    c.placement.rule = PlacementRule::table;
+    c.placement.table = balance_experts(load, {4, 1, 1, 12, true}).experts_of_rank;
+  };
+  add("eplb-stale-map", "constructed", "weights moved to EPLB's ranks, dispatch keeps the map of before",
+      map_of_before, with(grid({{"ep", 4}}), balanced));
+  add("eplb-slots-in-turn", "constructed",
+      "physical slot p is taken to stand on rank p mod ep, not on p / (P/ep)", slots_in_turn,
+      with(grid({{"ep", 4}}), balanced));
   add("redundant-map-tail", "vllm-project/vllm-ascend#4793", "the map is built from E + redundant ids",
       map_of_slots, with(grid({{"ep", 4}}), [](DeploymentSpec&, LayerClassSpec& c) {
         c.placement.rule = PlacementRule::redundant, c.placement.redundant = 4;

@@ -18,20 +18,23 @@ template <class Self>
 class Mutated : public ReferenceBackend {
  public:
   std::string_view name() const override { return name_; }
-  std::string_view description() const override { return "a backend with a known bug"; }
-  void call_it(std::string name) { name_ = "mutant-" + std::move(name); }
+  std::string_view description() const override { return description_; }
+  void call_it(const std::string& name, std::string description) {
+    name_ = "mutant-" + name;
+    description_ = std::move(description);
+  }
 
  private:
-  std::string name_ = "mutant";
+  std::string name_ = "mutant", description_;
 };
 
 /// `smallest` names the sizes that must be above their floor for the bug to show (`Mutant::smallest`).
 template <class Wrong>
 Mutant mutant(std::string id, std::string origin, std::string wrong, Sizes smallest = {}) {
   Mutant result{id, std::move(origin), std::move(wrong), std::move(smallest), {}};
-  result.make = [id] {
+  result.make = [id, description = "a bug that was shipped, " + result.origin + ": " + result.wrong] {
     auto backend = std::make_unique<Wrong>();
-    backend->call_it(id);
+    backend->call_it(id, description);
     return backend;
   };
   return result;

@@ -66,7 +66,7 @@ Verdict determinism(const AlignCase& c, Backend& backend) {
 Verdict one_size(const AlignCase& c, Backend& backend) {
   const auto varied = [&](int variation) {
     AlignCase other = c;
-    other.batch = with_other_values(c.batch, c.num_buckets, variation);
+    other.batch = with_other_values(c.batch, c.num_buckets, variation, backend.form());
     return other;
   };
   require_accepted(c.batch, c.num_buckets, backend.form());
@@ -109,17 +109,17 @@ Verdict append_sentinel_token(const AlignCase& c, Backend& backend) {
   longer.batch.ids.resize(longer.batch.n(), -1);
   auto want = buckets(c, backend);
   const AlignResult after = run(longer, backend);
-  if (c.sentinels == Sentinels::keep)
+  const bool places_sentinels =
+      c.sentinels == Sentinels::keep && backend.form().sentinel != contract::SentinelPlace::drop;
+  if (places_sentinels)
     for (std::int64_t s = c.batch.n(); s < longer.batch.n(); ++s)
       want.back().push_back(static_cast<std::int32_t>(s));
   if (auto verdict =
           same_buckets("P3", slots_by_bucket(after, longer.batch.n(), c.num_buckets, c.block_size), want))
     return verdict;
   std::int64_t blocks = 0;
-  const bool counts_sentinels =
-      c.sentinels == Sentinels::keep && backend.form().sentinel != contract::SentinelPlace::drop;
   for (std::size_t v = 0; v < want.size(); ++v)
-    if (v + 1 < want.size() || counts_sentinels)
+    if (v + 1 < want.size() || places_sentinels)
       blocks += (static_cast<std::int64_t>(want[v].size()) + c.block_size - 1) / c.block_size;
   if (backend.form().sentinel != contract::SentinelPlace::per_foreign_expert &&
       after.num_tokens_post_padded != blocks * c.block_size)

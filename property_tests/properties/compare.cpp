@@ -84,29 +84,32 @@ std::vector<std::vector<std::int32_t>> slots_by_bucket(const AlignResult& result
 }
 
 void require_accepted(const IdBatch& batch, std::int64_t V, const contract::Form& form) {
+  const bool distinct = form.ids == contract::AcceptedIds::distinct_in_token;
   if (form.ids == contract::AcceptedIds::any) return;
   for (std::int64_t t = 0; t < batch.T; ++t) {
     std::set<std::int64_t> seen;
     for (std::int64_t k = 0; k < batch.K; ++k) {
       const std::int64_t id = batch.ids[t * batch.K + k];
-      if (id < -1) throw Discard{"the backend takes no id below -1"};
+      if (id < -1 && !distinct) throw Discard{"the backend takes no id below -1"};
       if (id >= V && form.ids == contract::AcceptedIds::minus_one_to_V)
         throw Discard{"the backend takes no id past the last bucket"};
-      if (id >= 0 && form.ids == contract::AcceptedIds::distinct_in_token && !seen.insert(id).second)
+      if (id >= 0 && distinct && !seen.insert(id).second)
         throw Discard{"the backend takes no id twice in a token"};
     }
   }
 }
 
-IdBatch with_other_values(const IdBatch& batch, std::int64_t E, int variation) {
+IdBatch with_other_values(const IdBatch& batch, std::int64_t E, int variation, const contract::Form& form) {
+  const bool distinct = form.ids == contract::AcceptedIds::distinct_in_token;
   IdBatch other = batch;
   for (std::int64_t s = 0; s < batch.n(); ++s) {
-    if (variation == 1 || (variation > 1 && E == 0))
+    const std::int64_t k = s % batch.K;
+    if (variation == 1 || (variation > 1 && (E == 0 || (distinct && k >= E))))
       other.ids[s] = -1;
     else if (variation == 2)
-      other.ids[s] = std::min(s % batch.K, E - 1);
+      other.ids[s] = std::min(k, E - 1);
     else if (variation == 3)
-      other.ids[s] = (below(hash_at(3, s / batch.K), E) + s % batch.K) % E;
+      other.ids[s] = (below(hash_at(3, s / batch.K), E) + k) % E;
   }
   return other;
 }

@@ -56,8 +56,9 @@ std::vector<std::vector<std::int32_t>> slots_by_bucket(const AlignResult& result
 /// Throws `Discard` when the batch holds ids that the form does not take.
 void require_accepted(const IdBatch& batch, std::int64_t V, const contract::Form& form);
 
-/// The batch with other values in the same places: 0 as it is, then all -1, all 0, valid ones at random.
-IdBatch with_other_values(const IdBatch& batch, std::int64_t E, int variation);
+/// The batch with other values in the same places, of those that the form takes: 0 as it is, then all -1, the
+/// first ids, valid ones at random.
+IdBatch with_other_values(const IdBatch& batch, std::int64_t E, int variation, const contract::Form& form);
 inline constexpr int kValueVariations = 4;
 
 }  // namespace eplora::suite

@@ -18,9 +18,14 @@ using reference::Matrix;
 
 constexpr double kFloat = 0x1p-24;
 
-void require_promised(const Backend& backend) {
-  if (backend.form().scale_in_B) throw Discard{"the backend declares that it stores the scale in B"};
-}
+/// The case as the backend's own slice would have stored it: with the scale beside B, or in it.
+struct Stored : DeltaStorage {
+  Stored(const DeltaCase& c, const Backend& backend, std::int32_t other_than = -2,
+         std::uint64_t filler_seed = 0)
+      : DeltaStorage(c, other_than, filler_seed) {
+    if (backend.form().scale_in_B) put_scale_into_B();
+  }
+};
 
 /// Where half `h`'s row `q` stands in gate_up's columns; down has one half.
 std::int64_t column_of(const DeltaCase& c, std::int64_t h, std::int64_t q) {
@@ -90,7 +95,6 @@ class DirectSum {
 };
 
 DeltaResult run(const DeltaStorage& storage, Backend& backend, std::uint8_t poison = 0xA5) {
-  require_promised(backend);
   return GuardedRun(backend, poison).delta(storage.problem, storage.before);
 }
 
@@ -119,22 +123,22 @@ Verdict same_bits(const std::string& law, const std::vector<float>& got, const s
 }
 
 Verdict within_bound(const DeltaCase& c, Backend& backend) {
-  const DeltaStorage storage(c);
+  const Stored storage(c, backend);
   return DirectSum(c, storage).judge(run(storage, backend));
 }
 
 Verdict rows_without_adapter(const DeltaCase& c, Backend& backend) {
-  const DeltaStorage storage(c);
+  const Stored storage(c, backend);
   return same_bits("P11", run(storage, backend).output, storage.before, storage.problem.output_columns(),
                    [&](std::int64_t s) { return c.adapter_of(s) < 0; });
 }
 
 /// The rows of each adapter, with all others' weights changed.
 Verdict isolation(const DeltaCase& c, Backend& backend) {
-  const DeltaStorage storage(c);
+  const Stored storage(c, backend);
   const DeltaResult whole = run(storage, backend);
   for (std::int32_t l = 0; l < c.max_loras(); ++l) {
-    const DeltaStorage changed(c, l);
+    const Stored changed(c, backend, l);
     const DeltaResult other = run(changed, backend);
     if (!ordered(backend)) {
       if (auto verdict = DirectSum(c, changed).judge(other)) return verdict;
@@ -148,7 +152,7 @@ Verdict isolation(const DeltaCase& c, Backend& backend) {
 }
 
 Verdict unwritten_memory(const DeltaCase& c, Backend& backend) {
-  const DeltaStorage storage(c);
+  const Stored storage(c, backend);
   if (!ordered(backend)) {
     const DirectSum want(c, storage);
     for (const std::uint8_t poison : {std::uint8_t{0xA5}, std::uint8_t{0x5A}})
@@ -160,7 +164,7 @@ Verdict unwritten_memory(const DeltaCase& c, Backend& backend) {
 }
 
 Verdict determinism(const DeltaCase& c, Backend& backend) {
-  const DeltaStorage storage(c);
+  const Stored storage(c, backend);
   if (!ordered(backend)) {
     const DirectSum want(c, storage);
     for (int i = 0; i < 3; ++i)
@@ -171,7 +175,7 @@ Verdict determinism(const DeltaCase& c, Backend& backend) {
 }
 
 Verdict fillers(const DeltaCase& c, Backend& backend) {
-  const DeltaStorage varied(c, -2, hash_at(c.seed, 8) | 1);
+  const Stored varied(c, backend, -2, hash_at(c.seed, 8) | 1);
   const DeltaResult got = run(varied, backend);
   if (auto verdict = DirectSum(c, varied).judge(got)) return verdict;
   return same_bits("P4", got.output, varied.before, varied.problem.output_columns(),
@@ -180,7 +184,6 @@ Verdict fillers(const DeltaCase& c, Backend& backend) {
 
 /// Other ids and adapters in the same shapes: no slot with an adapter, all with one, other weights.
 Verdict one_size(const DeltaCase& c, Backend& backend) {
-  require_promised(backend);
   const auto varied = [&](int variation) {
     DeltaCase other = c;
     if (variation == 1) std::fill(other.batch.ids.begin(), other.batch.ids.end(), -1);
@@ -195,12 +198,12 @@ Verdict one_size(const DeltaCase& c, Backend& backend) {
       4,
       [&](int i) {
         const DeltaCase other = varied(i);
-        return static_cast<std::int64_t>(backend.workspace_bytes(DeltaStorage(other).problem));
+        return static_cast<std::int64_t>(backend.workspace_bytes(Stored(other, backend).problem));
       },
       [&](int i) {
         const DeltaCase other = varied(i);
         try {
-          run(DeltaStorage(other), backend);
+          run(Stored(other, backend), backend);
           return false;
         } catch (const GuardViolation&) {
           return true;

@@ -23,7 +23,6 @@ constexpr double kFloat = 0x1p-24;
 
 void require_promised(const LayerCase& c, const Backend& backend) {
   require_accepted(c.batch, c.layout.placement.num_experts, backend.form());
-  if (backend.form().scale_in_B) throw Discard{"the backend declares that it stores the scale in B"};
   if (c.shared_outer && backend.form().shared_outer_sentinels == contract::SharedOuterSentinels::routed)
     throw Discard{"the backend declares that it routes the sentinels of shared-outer weights"};
 }
@@ -240,7 +239,7 @@ Verdict delta_within_bound(const LayerCase& c, Backend& backend) {
 
 std::vector<PropertyDefinition> layer_properties() {
   const std::vector<Operation> needs = {Operation::route, Operation::slice};
-  return {
+  std::vector<PropertyDefinition> properties = {
       property({"layer", "ShardedEqualsWhole",
                 "all ranks' shares, recombined, equal the unsharded layer in double to 1e-13", "P7", 300},
                needs, draw_layer, sharded_equals_whole),
@@ -257,6 +256,8 @@ std::vector<PropertyDefinition> layer_properties() {
                 "P12", 300},
                needs, draw_layer, isolation),
   };
+  for (PropertyDefinition& p : properties) p.scale_apart = true;
+  return properties;
 }
 
 }  // namespace eplora::suite

@@ -6,8 +6,6 @@
 #include "property_tests/properties/properties.h"
 #include "reference/contract/blocks.h"
 #include "reference/contract/ids.h"
-#include "reference/routing/dispatch.h"
-#include "reference/routing/remap.h"
 #include "reference/routing/route.h"
 
 namespace eplora::suite {
@@ -16,9 +14,7 @@ namespace {
 using contract::Verdict;
 
 void require_promised(const RouteCase& c, const Backend& backend) {
-  require_accepted(c.batch, c.layout.placement.num_experts, backend.form());
-  if (c.shared_outer && backend.form().shared_outer_sentinels == contract::SharedOuterSentinels::routed)
-    throw Discard{"the backend declares that it routes the sentinels of shared-outer weights"};
+  require_accepted(c.batch, c.experts_of_ids(), backend.form());
 }
 
 Verdict equals_reference(const RouteCase& c, Backend& backend) {
@@ -47,28 +43,14 @@ Verdict is_the_composition(const RouteCase& c, Backend& backend) {
   return first_difference("composition", run.route(p), want);
 }
 
-/// The blocks are judged against the virtual ids that the specification gives these slots.
+/// The blocks are judged against the virtual ids that the contract gives these slots.
 Verdict blocks_are_right(const RouteCase& c, Backend& backend) {
   require_promised(c, backend);
   const RouteStorage storage(c, make_layout(c.layout));
   const RouteProblem& p = storage.problem;
-  DispatchResult local;
-  IdMatrix ids = p.topk_ids;
-  if (c.dispatch) {
-    local = reference::dispatch({p.topk_ids, p.num_experts, p.table, p.offsets, p.slot_offset, p.num_tokens});
-    ids = IdMatrix::of(local.local_ids, c.batch.K);
-  }
-  const RemapResult remapped = reference::remap({ids, p.token_lora_mapping, p.num_local_experts, p.max_loras,
-                                                 p.shared_outer, p.no_adapter, p.num_tokens});
-  const AlignProblem align{IdMatrix::of(remapped.virtual_ids, c.batch.K),
-                           static_cast<std::int32_t>(p.num_buckets()), p.block_size, p.sentinels,
-                           p.num_tokens};
   const RouteResult result = GuardedRun(backend).route(p);
-  if (auto verdict = contract::judge_blocks(
-          align, result.blocks, backend.capacity(c.batch.n(), align.num_buckets, p.block_size, p.sentinels),
-          backend.form()))
-    return verdict;
-  return first_difference("P2", "token_lora_mask", result.token_lora_mask, remapped.token_lora_mask);
+  return contract::judge_route(
+      p, result, backend.capacity(c.batch.n(), p.num_buckets(), p.block_size, p.sentinels), backend.form());
 }
 
 contract::ResultBytes route_bytes(const RouteCase& c, Backend& backend, std::uint8_t poison) {
@@ -97,7 +79,7 @@ Verdict one_size(const RouteCase& c, Backend& backend) {
   const Layout layout = make_layout(c.layout);
   const auto varied = [&](int variation) {
     RouteCase other = c;
-    other.batch = with_other_values(c.batch, c.layout.placement.num_experts, variation);
+    other.batch = with_other_values(c.batch, c.experts_of_ids(), variation, backend.form());
     return other;
   };
   return contract::p17_one_size(

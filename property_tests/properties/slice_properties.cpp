@@ -16,10 +16,6 @@ namespace {
 using contract::Verdict;
 using contract::Violation;
 
-void require_promised(const Backend& backend) {
-  if (backend.form().scale_in_B) throw Discard{"the backend declares that it stores the scale in B"};
-}
-
 std::string place_of(const BufferShape& shape, std::size_t layer, BufferTensor tensor, std::int64_t element) {
   const std::int64_t per_slot = std::max<std::int64_t>(shape.slot_elements(tensor), 1);
   return "layer " + std::to_string(layer) + " " + std::string(to_string(tensor)) + ", slot " +
@@ -72,15 +68,13 @@ Verdict equals_reference(const SliceCase& c, Backend& backend) {
 }
 
 Verdict holds_the_adapter(const SliceCase& c, Backend& backend) {
-  require_promised(backend);
   const SliceStorage storage(c, make_layout(c.layout));
   const LoraBuffers before = storage.buffers_before(c.rank);
   const LoraBuffers after = load(storage, c.rank, before, backend);
-  return contract::p10_buffers(storage.problem(c.rank, before.shape()), before, after);
+  return contract::p10_buffers(storage.problem(c.rank, before.shape()), before, after, backend.form());
 }
 
 Verdict reassembles(const SliceCase& c, Backend& backend) {
-  require_promised(backend);
   if (c.dtype != DType::f32) {  // a narrower buffer rounds; every weight in F32 comes back exactly
     SliceCase exact = c;
     exact.dtype = DType::f32;
@@ -169,6 +163,11 @@ Verdict foreign_layer_is_refused(const SliceCase& c, Backend& backend) {
 
 std::vector<PropertyDefinition> slice_properties() {
   const std::vector<Operation> needs = {Operation::slice};
+  PropertyDefinition reassembly = property(
+      {"slice", "SlicesOfAllRanksReassembleTheWholeAdapter",
+       "from all ranks' buffers the unsharded adapter can be put together again, exactly", "P7", 1000},
+      needs, draw_slice, reassembles);
+  reassembly.scale_apart = true;
   return {
       property({"slice", "TheSlotHoldsTheZeroPaddedAdapterAndNothingElseChanged",
                 "after a load the slot equals the rank's cut of the adapter in every element, the rest is as "
@@ -177,10 +176,7 @@ std::vector<PropertyDefinition> slice_properties() {
                needs, draw_slice, holds_the_adapter),
       byte_property({"slice", "EqualsTheReference", "the buffers equal the reference's byte for byte", ""},
                     needs, draw_slice, equals_reference),
-      property(
-          {"slice", "SlicesOfAllRanksReassembleTheWholeAdapter",
-           "from all ranks' buffers the unsharded adapter can be put together again, exactly", "P7", 1000},
-          needs, draw_slice, reassembles),
+      std::move(reassembly),
       property({"slice", "NothingOfWhatStoodBeforeIsLeft", "two different contents before give an equal slot",
                 "P10 P13"},
                needs, draw_slice, nothing_of_before),

@@ -28,6 +28,7 @@ struct PropertyDefinition {
   std::vector<Operation> needs;  ///< operations the backend must support
   bool canonical = false;        ///< compares bytes: asked only of backends in the canonical form
   bool host_only = false;        ///< judged in host memory alone
+  bool scale_apart = false;      ///< asked only where B and its scale are kept apart
   std::function<CasePtr(Draw&, int size, const contract::Form&)> draw;
   std::function<contract::Verdict(const Case&, Backend&)> check;
 };

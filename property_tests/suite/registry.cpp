@@ -66,6 +66,10 @@ const PropertyDefinition& definition_of(std::string_view full_name) {
   reject("property", full_name, "the full name of a property of this build");
 }
 
+std::optional<std::string> reason_not_asked(const PropertyInfo& property, const Backend& backend) {
+  return reason_to_skip(definition_of(property.full_name()), backend);
+}
+
 std::optional<std::string> reason_to_skip(const PropertyDefinition& property, const Backend& backend) {
   for (const Operation operation : property.needs)
     if (!backend.supports(operation))
@@ -76,6 +80,8 @@ std::optional<std::string> reason_to_skip(const PropertyDefinition& property, co
   if (property.canonical && backend.form() != contract::Form{})
     return "bytes are compared only in the canonical form; " + std::string(backend.name()) + " declares " +
            contract::to_string(backend.form());
+  if (property.scale_apart && backend.form().scale_in_B)
+    return "asks for B and its scale apart; " + std::string(backend.name()) + " declares scale_in_B=yes";
   return std::nullopt;
 }
 

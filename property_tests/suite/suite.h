@@ -38,6 +38,10 @@ const std::vector<PropertyInfo>& list_properties();
 /// name; empty text = all. Throws `InvalidArgument` when nothing matches.
 std::vector<PropertyInfo> find_properties(std::string_view text);
 
+/// Why `property` is not asked of `backend`: an operation it does not offer, or what its declared form does
+/// not promise. Nothing when it is asked. Calls no operation.
+std::optional<std::string> reason_not_asked(const PropertyInfo& property, const Backend& backend);
+
 enum class Status : std::uint8_t {
   held,         ///< no counterexample in `cases` cases
   violated,     ///< the shrunk case fails every time

@@ -27,6 +27,7 @@
 #define NO_NAME 14
 #define OVERRUNNING 15  /* remap writes three ints past virtual_ids, as the tail of a 16-byte store does */
 #define FLAKY 16        /* remap answers 0 for a sentinel in one call of three, at random */
+#define MEDDLING 18     /* remap is right, and then writes into the ids it was given */
 #define BEFORE_DELTA 17 /* nothing is broken: a library built before the descriptor had delta */
 
 #if FAULT == NO_SYMBOL
@@ -84,7 +85,9 @@ static int32_t remap(const eplora_remap_problem* problem, const eplora_remap_out
       output->virtual_ids[t * K + k] = (int32_t)to;
     }
   }
-#if FAULT == OVERRUNNING
+#if FAULT == MEDDLING
+  if (T * K > 0 && rows > 0) *(uint8_t*)problem->topk_ids.data ^= 1;
+#elif FAULT == OVERRUNNING
   for (int i = 0; i < 3; ++i) output->virtual_ids[T * K + i] = 7;
 #endif
   return EPLORA_OK;

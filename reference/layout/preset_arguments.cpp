@@ -13,9 +13,10 @@ PresetArguments::PresetArguments(std::string_view preset, std::string_view text,
   std::string known;
   for (const std::string_view key : keys)
     known += (known.empty() ? "" : ", ") + std::string(key.substr(0, key.find('*')));
-  while (!text.empty()) {
+  for (bool more = !text.empty(); more;) {
     const std::string_view item = text.substr(0, text.find(','));
-    text.remove_prefix(item.size() == text.size() ? text.size() : item.size() + 1);
+    more = item.size() < text.size();  // a comma, behind which a key must stand
+    text.remove_prefix(item.size() + (more ? 1 : 0));
     const std::size_t equals = item.find('=');
     const std::string key(item.substr(0, equals));
     std::string_view kind;

@@ -69,8 +69,8 @@ std::string to_string(const SglangSizes& sizes) {
 
 const std::vector<PresetInfo>& layout_presets() {
   static const std::vector<PresetInfo> kPresets = {
-      {"sglang",
-       "tp=,ep=,moe_dp=: mesh (moe_dp, moe_ep, moe_tp), moe_tp = tp/ep/moe_dp, moe_tp_rank = rank % moe_tp"},
+      {"tp=,ep=,moe_dp=",
+       "SGLang's, without attention: grid (moe_dp, moe_ep, moe_tp), moe_tp = tp/ep/moe_dp"},
   };
   return kPresets;
 }
