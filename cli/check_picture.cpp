@@ -8,6 +8,8 @@
 #include <set>
 #include <vector>
 
+#include "cli/svg_canvas.h"
+
 namespace eplora {
 namespace {
 
@@ -365,28 +367,7 @@ std::string ranks_html(const Json& figure) {
 
 }  // namespace
 
-std::string html_escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += c;
-    }
-  }
-  return result;
-}
+std::string html_escaped(const std::string& text) { return escaped(text); }
 
 std::string picture_html(const std::string& picture) {
   if (picture.empty()) return "";

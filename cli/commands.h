@@ -50,12 +50,26 @@ struct LayoutShowOptions {
   std::string layout;
   std::int32_t experts = 0;       ///< 0 = from the model or the layout file
   std::int64_t intermediate = 0;  ///< 0 = from the model
-  std::string model;              ///< a config.json
-  std::string placement = "linear";
-  std::int64_t tokens = -1;  ///< negative = no token column
-  std::string svg;           ///< file to write
+  std::string model;              ///< a config.json, or a name of examples/models
+  std::string placement;          ///< of layouts that leave it out
+  std::int64_t tokens = -1;       ///< negative = no token columns
+  std::int64_t token = -1;        ///< whose way is shown; negative = an example, for the page
+  std::vector<std::int32_t> ids;  ///< its topk_ids; empty = spread over the experts
+  std::string svg, html;          ///< files to write
 };
 int run_layout_show(const LayoutShowOptions& options, const Output& output);
+
+struct LayoutDiffOptions {
+  std::string before, after;  ///< layouts
+  std::string model;          ///< a config.json, or a name of examples/models
+  std::int32_t adapters = 8;
+  std::int64_t rank = 16;  ///< of the adapter buffers, R
+  std::string dtype = "bf16", adapter_dtype = "bf16";
+  std::int32_t ranks_per_node = 8;
+  bool ranks = false;  ///< a row a rank, however many
+  std::string svg;     ///< file to write
+};
+int run_layout_diff(const LayoutDiffOptions& options, const Output& output);
 
 struct LayoutCheckOptions {
   std::string layout;                 ///< empty with --replay or --mutants

@@ -16,13 +16,6 @@
 namespace eplora {
 namespace {
 
-std::int64_t bytes_of_type(const std::string& flag, const std::string& type) {
-  if (type == "f32") return 4;
-  if (type == "bf16" || type == "f16") return 2;
-  if (type == "fp8") return 1;
-  reject(flag, "'" + type + "'", "it must be f32, bf16, f16 or fp8");
-}
-
 Exchange exchange_of(const std::string& word) {
   for (const Exchange one : {Exchange::automatic, Exchange::all_reduce, Exchange::all_to_all})
     if (word == to_string(one)) return one;
@@ -69,8 +62,7 @@ std::pair<RoutingTrace, std::string> trace_of(const LayoutCostOptions& options, 
 
 int run_layout_cost(const LayoutCostOptions& options, const Output& output) {
   const ModelConfig model = model_argument(options.model);
-  const PricedModel priced{model.num_experts,      model.top_k, model.hidden,
-                           model.moe_intermediate, model.gated, model.moe_layers};
+  const PricedModel priced = priced_model(model);
   const Deployment deployment = make_deployment(read_deployment(options.layout, model.num_experts));
   const PriceOptions how = price_options(options);
   const auto [trace, words] = trace_of(options, model);

@@ -3,10 +3,10 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "cli/layout_text.h"
 #include "cli/table.h"
 
 namespace eplora {
@@ -20,10 +20,7 @@ std::string words_of(double value, Quantity::Unit unit) {
     return value >= 1e-3 ? fmt::format("{:.3f} ms", value * 1e3) : fmt::format("{:.1f} us", value * 1e6);
   }
   if (unit == Quantity::Unit::count) return fmt::format("{:.{}f}", value, value == std::floor(value) ? 0 : 1);
-  constexpr std::array<const char*, 5> kNames = {"B", "KiB", "MiB", "GiB", "TiB"};
-  std::size_t at = 0;
-  for (; value >= 1024 && at + 1 < kNames.size(); ++at) value /= 1024;
-  return fmt::format("{:.{}f} {}", value, at == 0 ? 0 : 2, kNames[at]);
+  return describe_bytes(value);
 }
 
 std::string spread_table(const Price& price, bool color) {

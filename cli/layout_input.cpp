@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
-#include <span>
 
 #include "cli/formats/atomic_file.h"
 #include "cli/formats/deployment_file.h"
@@ -199,6 +198,18 @@ ModelConfig model_argument(const std::string& name_or_file) {
   reject("--model", "'" + name_or_file + "'", "it must be a config.json or one of " + known);
 }
 
+PricedModel priced_model(const ModelConfig& model) {
+  return {model.num_experts,      model.top_k, model.hidden,
+          model.moe_intermediate, model.gated, model.moe_layers};
+}
+
+std::int64_t bytes_of_type(const std::string& flag, const std::string& type) {
+  if (type == "f32") return 4;
+  if (type == "bf16" || type == "f16") return 2;
+  if (type == "fp8") return 1;
+  reject(flag, "'" + type + "'", "it must be f32, bf16, f16 or fp8");
+}
+
 suite::Spoil sums_over(const std::vector<std::string>& axes) {
   return [axes](const Deployment& deployment, ClassPlan& plan) {
     const Mesh& mesh = deployment.mesh_of(plan.spec().grid);
@@ -227,11 +238,8 @@ std::filesystem::path save_layout_case(const std::filesystem::path& folder, cons
       {"seed", one.trial.seed}, {"sizes", json_of(one.trial.sizes)}, {"deployment", to_json(one.trial.spec)}};
   if (!one.mutant.empty()) json["mutant"] = one.mutant;
   if (one.sum_over) json["sum_over"] = *one.sum_over;
-  const std::string text = json.dump(2) + "\n";
   std::filesystem::path path = folder / (name + ".json");
-  AtomicFile file(path);
-  file.write(std::as_bytes(std::span(text)));
-  file.commit();
+  write_text_file(path, json.dump(2) + "\n");
   return path;
 }
 

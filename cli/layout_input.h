@@ -12,6 +12,7 @@
 
 #include "cli/formats/model_config.h"
 #include "property_tests/suite/layout_proofs.h"
+#include "reference/price/priced_model.h"
 
 namespace eplora {
 
@@ -35,6 +36,12 @@ DeploymentSpec deployment_of_line(const LayoutLine& line, std::int32_t num_exper
 /// A config.json by its path, or one of examples/models by its name without ".json". Throws
 /// `InvalidArgument`.
 ModelConfig model_argument(const std::string& name_or_file);
+
+/// What of a model is priced.
+PricedModel priced_model(const ModelConfig& model);
+
+/// Bytes of an element of f32, bf16, f16 or fp8; `flag` is the argument that named it.
+std::int64_t bytes_of_type(const std::string& flag, const std::string& type);
 
 /// A layout case: what was tried, which proof was broken, and what was changed in the plan.
 struct LayoutCase {

@@ -83,10 +83,10 @@ std::string reason_against(const SearchRequest& request, const DeploymentSpec& s
   }
 }
 
-PricedModel priced_model(const ModelConfig& model) {
-  PricedModel priced{model.num_experts,      model.top_k, model.hidden,
-                     model.moe_intermediate, model.gated, model.moe_layers};
-  if (priced.moe_layers.empty()) priced.moe_layers = {0};  // the file does not say how many
+/// One layer where the file does not say how many.
+PricedModel searched_model(const ModelConfig& model) {
+  PricedModel priced = priced_model(model);
+  if (priced.moe_layers.empty()) priced.moe_layers = {0};
   return priced;
 }
 
@@ -95,7 +95,7 @@ RankedLayout priced(const SearchRequest& request, const RoutingTrace& trace, Lay
   PriceOptions options;
   options.adapters = {request.max_loras, request.max_lora_rank};
   options.traffic.ranks_per_node = request.node;
-  const Price price = price_deployment(deployment, priced_model(request.model), trace, options);
+  const Price price = price_deployment(deployment, searched_model(request.model), trace, options);
   RankedLayout out{std::move(line), 0, price.imbalance(), 0, 0, price.seconds};
   for (const RankPrice& rank : price.ranks) {
     out.memory = std::max(out.memory, rank.memory.total());

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 
 namespace eplora {
 namespace {
@@ -50,10 +51,15 @@ std::string layout_argument(const SglangSizes& sizes) {
                      sizes.moe_dp == 1 ? "" : fmt::format(",moe_dp={}", sizes.moe_dp));
 }
 
-std::string describe_mesh(const Mesh& mesh) {
+std::string describe_mesh(const Mesh& mesh, bool all) {
   std::vector<std::string> axes;
-  for (const Axis& axis : mesh.axes()) axes.push_back(fmt::format("{}={}", axis.name, axis.size));
+  for (const Axis& axis : mesh.axes())
+    if (all || axis.size > 1) axes.push_back(fmt::format("{}={}", axis.name, axis.size));
   return axes.empty() ? "one rank" : fmt::format("{}", fmt::join(axes, " x "));
+}
+
+std::string describe_axes(const Mesh& mesh, const std::vector<std::string>& axes) {
+  return fmt::format("{}", fmt::join(wide_axes(mesh, {&axes}), ", "));
 }
 
 std::string describe_expert_counts(const Placement& placement) {
@@ -65,23 +71,38 @@ std::string describe_expert_counts(const Placement& placement) {
   return low == high ? fmt::format("{}", low) : fmt::format("{}-{}", low, high);
 }
 
-std::vector<std::string> replicated_axes(const Layout& layout) {
+std::string describe_columns(const PaddedRange& columns) {
+  return describe_range(columns.real) +
+         (columns.padding == 0 ? "" : fmt::format(" + {} zeros", columns.padding));
+}
+
+std::string describe_bytes(double bytes) {
+  constexpr std::array<const char*, 5> kNames = {"B", "KiB", "MiB", "GiB", "TiB"};
+  std::size_t at = 0;
+  for (; bytes >= 1024 && at + 1 < kNames.size(); ++at) bytes /= 1024;
+  return fmt::format("{:.{}f} {}", bytes, at == 0 ? 0 : 2, kNames[at]);
+}
+
+std::vector<std::string> copy_axes(const LayerClass& c) {
   std::vector<std::string> names;
-  for (const Axis& axis : layout.mesh.axes()) {
+  const ClassSharding& cut = c.spec.sharding;
+  for (const Axis& axis : c.layout.mesh.axes()) {
     bool used = false;
-    for (const auto* set : {&layout.sharding.tokens, &layout.sharding.experts, &layout.sharding.intermediate})
+    for (const auto* set : {&cut.tokens, &cut.experts, &cut.intermediate, &cut.layers})
       used |= std::find(set->begin(), set->end(), axis.name) != set->end();
     if (!used) names.push_back(axis.name);
   }
   return names;
 }
 
-std::string describe_recombination(const Layout& layout) {
+std::string describe_recombination(const LayerClass& c) {
   std::vector<std::string> parts;
-  const auto summed = wide_axes(layout.mesh, {&layout.sharding.experts, &layout.sharding.intermediate});
-  const auto concatenated = wide_axes(layout.mesh, {&layout.sharding.tokens});
-  const std::vector<std::string> unused = replicated_axes(layout);
-  const auto copies = wide_axes(layout.mesh, {&unused});
+  const Mesh& mesh = c.layout.mesh;
+  const ClassSharding& cut = c.spec.sharding;
+  const auto summed = wide_axes(mesh, {&cut.experts, &cut.intermediate});
+  const auto concatenated = wide_axes(mesh, {&cut.tokens});
+  const std::vector<std::string> unused = copy_axes(c);
+  const auto copies = wide_axes(mesh, {&unused});
   if (!summed.empty()) parts.push_back(fmt::format("sum over {}", fmt::join(summed, ", ")));
   if (!concatenated.empty())
     parts.push_back(fmt::format("concatenate tokens over {}", fmt::join(concatenated, ", ")));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How layouts are written for people: id lists as ranges, ranges as half-open intervals, sizes as `--layout`
-// takes them.
+// How layouts and their prices are written for people: id lists as ranges, ranges as half-open intervals,
+// bytes in units, sizes as `--layout` takes them.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "reference/layout/layout.h"
+#include "reference/layout/deployment.h"
 #include "reference/layout/presets.h"
 
 namespace eplora {
@@ -22,16 +22,24 @@ std::string describe_range(const Range& range);
 /// "tp=4,ep=2", with moe_dp only when it is not 1: what `--layout` takes.
 std::string layout_argument(const SglangSizes& sizes);
 
-/// "moe_dp=1 x moe_ep=2 x moe_tp=2".
-std::string describe_mesh(const Mesh& mesh);
+/// "moe_dp=1 x moe_ep=2 x moe_tp=2"; without axes of size 1 unless `all`.
+std::string describe_mesh(const Mesh& mesh, bool all = true);
+/// "dp, tp": the axes of more than one rank.
+std::string describe_axes(const Mesh& mesh, const std::vector<std::string>& axes);
 
 /// "4", or "3-4" where ranks own different numbers of experts.
 std::string describe_expert_counts(const Placement& placement);
 
-/// How the ranks' outputs become the layer's: "sum over moe_ep, moe_tp; concatenate tokens over moe_dp".
-std::string describe_recombination(const Layout& layout);
+/// "[0, 360) + 24 zeros": the model's columns, then the padding.
+std::string describe_columns(const PaddedRange& columns);
 
-/// Axes that shard nothing.
-std::vector<std::string> replicated_axes(const Layout& layout);
+/// "0 B", "1.50 KiB", up to TiB.
+std::string describe_bytes(double bytes);
+
+/// How the ranks' outputs become the layer's: "sum over moe_ep, moe_tp; concatenate tokens over moe_dp".
+std::string describe_recombination(const LayerClass& layer_class);
+
+/// Axes of the class's grid that cut neither tokens, experts, columns nor layers: copies.
+std::vector<std::string> copy_axes(const LayerClass& layer_class);
 
 }  // namespace eplora

@@ -37,6 +37,7 @@ struct Program {
   CompareOptions compare;
   CheckOptions check;
   LayoutShowOptions layout_show;
+  LayoutDiffOptions layout_diff;
   LayoutCheckOptions layout_check;
   LayoutSearchOptions layout_search;
   LayoutCostOptions layout_cost;
@@ -250,6 +251,30 @@ void add_layout_search(CLI::App& layout, Program& program) {
       ->capture_default_str();
 }
 
+/// What `cost` and `diff` ask about weights, adapters and nodes, and how much they print.
+template <class Options>
+void add_priced_sizes(CLI::App* app, Options& options) {
+  app->add_option("--adapters", options.adapters, "adapter slots, L")
+      ->check(CLI::Range(0, 1 << 16).description(""))
+      ->type_name("L")
+      ->capture_default_str();
+  app->add_option("--rank", options.rank, "largest rank of an adapter, R")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 16).description(""))
+      ->type_name("R")
+      ->capture_default_str();
+  app->add_option("--dtype", options.dtype, "base weights: f32, bf16, f16 or fp8")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  app->add_option("--adapter-dtype", options.adapter_dtype, "adapter buffers")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  app->add_option("--ranks-per-node", options.ranks_per_node, "ranks of one node")
+      ->check(CLI::Range(1, 1 << 20).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+  app->add_flag("--ranks", options.ranks, "a row a rank, also for more than 32 ranks");
+}
+
 void add_layout_cost(CLI::App& layout, Program& program) {
   LayoutCostOptions& options = program.layout_cost;
   CLI::App* app = command(layout, program, "cost",
@@ -274,30 +299,13 @@ void add_layout_cost(CLI::App& layout, Program& program) {
       ->check(CLI::Range(0.0, 0x1p64).description(""))
       ->type_name("S")
       ->capture_default_str();
-  app->add_option("--adapters", options.adapters, "adapter slots, L")
-      ->check(CLI::Range(0, 1 << 16).description(""))
-      ->type_name("L")
-      ->capture_default_str();
-  app->add_option("--rank", options.rank, "largest rank of an adapter, R")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 16).description(""))
-      ->type_name("R")
-      ->capture_default_str();
-  app->add_option("--dtype", options.dtype, "base weights: f32, bf16, f16 or fp8")
-      ->type_name("TYPE")
-      ->capture_default_str();
-  app->add_option("--adapter-dtype", options.adapter_dtype, "adapter buffers")
-      ->type_name("TYPE")
-      ->capture_default_str();
+  add_priced_sizes(app, options);
   app->add_option("--activation-dtype", options.activation_dtype, "what travels over links")
       ->type_name("TYPE")
       ->capture_default_str();
   app->add_option("--block-size", options.block_size, "rows of a block, B")
       ->check(CLI::Range(1, 1 << 20).description(""))
       ->type_name("B")
-      ->capture_default_str();
-  app->add_option("--ranks-per-node", options.ranks_per_node, "ranks of one node")
-      ->check(CLI::Range(1, 1 << 20).description(""))
-      ->type_name("N")
       ->capture_default_str();
   app->add_option("--exchange", options.exchange, "automatic, all_reduce or all_to_all")
       ->type_name("WAY")
@@ -316,7 +324,24 @@ void add_layout_cost(CLI::App& layout, Program& program) {
   app->add_option("--between-rate", options.between_rate, "links between nodes, GB/s one way (default 50)")
       ->check(CLI::PositiveNumber.description(""))
       ->type_name("X");
-  app->add_flag("--ranks", options.ranks, "a row a rank, also for more than 32 ranks");
+}
+
+void add_layout_diff(CLI::App& layout, Program& program) {
+  LayoutDiffOptions& options = program.layout_diff;
+  CLI::App* app = command(layout, program, "diff",
+                          "What moves when a model goes from one layout to another: bytes of weights and "
+                          "adapter buffers that each "
+                          "rank\n"
+                          "keeps, receives and sends, who sends to whom, inside nodes and between them.",
+                          "eplora layout diff tp=8,ep=4 tp=8,ep=8 --model qwen3-30b-a3b",
+                          [&options](const Output& output) { return run_layout_diff(options, output); });
+  app->add_option("before", options.before, "as for eplora layout check")->required();
+  app->add_option("after", options.after, "as for eplora layout check")->required();
+  app->add_option("--model", options.model, "config.json, or a name of examples/models")
+      ->required()
+      ->type_name("MODEL");
+  add_priced_sizes(app, options);
+  app->add_option("--svg", options.svg, "write a picture of who sends how much to whom")->type_name("FILE");
 }
 
 void add_layout_eplb(CLI::App& layout, Program& program) {
@@ -373,26 +398,36 @@ void add_layout(Program& program) {
   layout->footer("example: eplora layout show tp=4,ep=2 --experts 128 --intermediate 768\n");
   CLI::App* app = command(
       *layout, program, "show",
-      "What every rank owns under a layout: coordinates, experts, columns, groups; as a picture with --svg.",
+      "What every rank owns under a layout: coordinates in every grid, tokens, experts, columns, groups; the "
+      "way of one\n"
+      "token; as a picture with --svg, as a page with --html.",
       "eplora layout show tp=4,ep=2 --experts 128 --intermediate 768 --svg layout.svg",
       [&options](const Output& output) { return run_layout_show(options, output); });
-  app->add_option("layout", options.layout, "\"tp=4,ep=2\", \"tp=8,ep=2,moe_dp=2\" or a .toml file")
-      ->required();
+  app->add_option("layout", options.layout, "as for eplora layout check")->required();
   app->add_option("--experts", options.experts, "experts of the model, E")
       ->check(CLI::Range(1, 1 << 20).description(""))
       ->type_name("E");
   app->add_option("--intermediate", options.intermediate, "MoE intermediate size, I")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{kMaxIndex}).description(""))
       ->type_name("I");
-  app->add_option("--model", options.model, "config.json to take E and I from")->type_name("FILE");
-  app->add_option("--placement", options.placement, "linear or round_robin")
-      ->type_name("KIND")
-      ->capture_default_str();
+  app->add_option("--model", options.model, "config.json, or a name of examples/models, to take E and I from")
+      ->type_name("MODEL");
+  app->add_option("--placement", options.placement, "linear or round_robin, for layouts that leave it out")
+      ->type_name("KIND");
   app->add_option("--tokens", options.tokens, "also show each rank's part of T tokens")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{kMaxIndex}).description(""))
       ->type_name("T");
+  app->add_option("--token", options.token, "also show the way of this token of the batch")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{kMaxIndex} - 1).description(""))
+      ->type_name("t");
+  app->add_option("--ids", options.ids, "the token's expert ids, topk_ids: 3,7 (default: spread)")
+      ->delimiter(',')
+      ->type_name("IDS");
   app->add_option("--svg", options.svg, "write a picture of experts x columns, coloured by owner")
       ->type_name("FILE");
+  app->add_option("--html", options.html, "write one self-contained page: pictures, token path, rank table")
+      ->type_name("FILE");
+  add_layout_diff(*layout, program);
   add_layout_check(*layout, program);
   add_layout_search(*layout, program);
   add_layout_cost(*layout, program);

@@ -2,9 +2,11 @@
 #include "cli/svg_canvas.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 
 namespace eplora {
 namespace {
@@ -53,7 +55,21 @@ std::string oklch(double lightness, double chroma, double degrees) {
 }
 
 double text_width(const std::string& text, double size) {
-  return 0.58 * size * static_cast<double>(text.size());
+  double ems = 0;
+  for (const char c : text) {
+    if ((static_cast<unsigned char>(c) & 0xc0) == 0x80) continue;  // not the first byte of a letter
+    if (std::string_view(" .,:;'|ijlI()[]").find(c) != std::string_view::npos)
+      ems += 0.44;
+    else if (std::string_view("mwMW@+=<>").find(c) != std::string_view::npos)
+      ems += 1.0;
+    else
+      ems += 'A' <= c && c <= 'Z' ? 0.8 : 0.7;
+  }
+  return ems * size;
+}
+
+double fitting_size(const std::string& text, double room, double most) {
+  return text.empty() ? most : std::min(most, room / text_width(text, 1));
 }
 
 std::string escaped(const std::string& text) {
@@ -68,7 +84,7 @@ std::string escaped(const std::string& text) {
     else if (c == '"')
       result += "&quot;";
     else
-      result += c;
+      result += static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t' ? '?' : c;  // not XML
   }
   return result;
 }
@@ -81,6 +97,9 @@ std::string SvgCanvas::color(Ink ink) const {
 }
 
 void SvgCanvas::text(double x, double y, const std::string& words, const TextStyle& style) {
+  const std::string anchor =
+      std::string_view(style.anchor) == "start" ? "" : fmt::format(" text-anchor=\"{}\"", style.anchor);
+  const std::string weight = style.weight == 400 ? "" : fmt::format(" font-weight=\"{}\"", style.weight);
   const std::string rotate =
       style.turn == 0 ? "" : fmt::format(" transform=\"rotate({:.0f} {:.1f} {:.1f})\"", style.turn, x, y);
   const std::string halo = style.halo.empty()
@@ -90,9 +109,47 @@ void SvgCanvas::text(double x, double y, const std::string& words, const TextSty
                                      "paint-order=\"stroke\"",
                                      style.halo, std::max(3.0, style.size * 0.32));
   body_ += fmt::format(
-      "<text x=\"{:.1f}\" y=\"{:.1f}\" font-size=\"{:.1f}\" text-anchor=\"{}\" style=\"fill:{}\" "
-      "font-weight=\"{}\"{}{}>{}</text>\n",
-      x, y, style.size, style.anchor, color(style.ink), style.weight, halo, rotate, escaped(words));
+      "<text x=\"{:.1f}\" y=\"{:.1f}\" font-size=\"{:.3g}\" style=\"fill:{}\"{}{}{}{}>{}</text>\n", x, y,
+      style.size, color(style.ink), anchor, weight, halo, rotate, escaped(words));
+}
+
+double SvgCanvas::paragraph(double x, double y, double room, const std::string& words,
+                            const TextStyle& style) {
+  const double line = std::round(1.5 * style.size);
+  const double regular = style.weight < 600 ? 0.88 : 1.0;  // words of a text are narrower than bold ones
+  std::string held;
+  for (std::size_t begin = 0; begin < words.size();) {
+    const std::size_t end = std::min(words.find(' ', begin + 1), words.size());
+    const std::string more = words.substr(begin, end - begin);
+    if (!held.empty() && regular * text_width(held + more, style.size) > room) {
+      text(x, y, held, style);
+      y += line;
+      held.clear();
+    }
+    held += held.empty() ? more.substr(more.find_first_not_of(' ')) : more;
+    begin = end;
+  }
+  text(x, y, held, style);
+  return y + line;
+}
+
+void SvgCanvas::begin_mark(const std::vector<std::int32_t>& ranks, const std::string& about) {
+  if (use_ == SvgUse::file) return;
+  body_ += fmt::format("<g class=\"mark\" data-ranks=\"{}\"><title>{}</title>\n", fmt::join(ranks, " "),
+                       escaped(about));
+}
+
+void SvgCanvas::end_mark() {
+  if (use_ == SvgUse::page) body_ += "</g>\n";
+}
+
+void SvgCanvas::rules(const std::vector<double>& xs, double y, double h) {
+  if (xs.empty()) return;
+  std::string path;
+  for (const double x : xs) path += fmt::format("M{:.1f} {:.1f}v{:.1f}", x, y, h);
+  body_ += fmt::format(
+      "<path d=\"{}\" stroke=\"{}\" stroke-opacity=\"0.28\" stroke-width=\"0.8\" fill=\"none\"/>\n", path,
+      kDark);
 }
 
 void SvgCanvas::box(double x, double y, double w, double h, const std::string& fill, double radius) {
@@ -136,12 +193,17 @@ void SvgCanvas::flow(double x1, double y1, double x2, double y2) {
 }
 
 std::string SvgCanvas::document(double width, double height, const std::string& title) const {
-  return fmt::format(
-             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0:.0f} {1:.0f}\" width=\"{0:.0f}\" "
-             "height=\"{1:.0f}\" font-family=\"{2}\">\n<title>{3}</title>\n{4}",
-             width, height, kFont, escaped(title), kPatterns) +
-         (use_ == SvgUse::file ? "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n" : "") + body_ +
-         "</svg>\n";
+  const std::string head = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0:.0f} {1:.0f}\" width=\"{0:.0f}\" "
+      "height=\"{1:.0f}\" font-family=\"{2}\">\n<title>{3}</title>\n",
+      width, height, kFont, escaped(title));
+  if (use_ == SvgUse::page) return head + body_ + "</svg>\n";
+  return head + kPatterns + "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n" + body_ + "</svg>\n";
+}
+
+std::string SvgCanvas::page_patterns() {
+  return std::string("<svg width=\"0\" height=\"0\" style=\"position:absolute\" aria-hidden=\"true\">") +
+         kPatterns + "</svg>\n";
 }
 
 }  // namespace eplora

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace eplora {
 
@@ -27,8 +28,11 @@ enum class Pattern : std::uint8_t {
 /// space").
 std::string oklch(double lightness, double chroma, double degrees);
 
-/// Width that `text` takes in a sans-serif face, near enough to place labels.
+/// Width that `text` takes in the widest of the sheet's faces (DejaVu Sans, bold), so that what fits by this
+/// number fits.
 double text_width(const std::string& text, double size);
+/// The largest type, at most `most`, in which `text` takes no more than `room`.
+double fitting_size(const std::string& text, double room, double most);
 
 /// `text` as character data of XML and HTML.
 std::string escaped(const std::string& text);
@@ -42,10 +46,17 @@ class SvgCanvas {
     const char* anchor = "start";
     Ink ink = Ink::plain;
     int weight = 400;
-    double turn = 0;   ///< degrees
-    std::string halo;  ///< colour drawn around the letters; empty = none
+    double turn = 0;        ///< degrees
+    std::string halo = {};  ///< colour drawn around the letters; empty = none
   };
   void text(double x, double y, const std::string& words, const TextStyle& style);
+  /// Words from `x` on in lines of at most `room`, the first on `y`; returns the line after the last.
+  double paragraph(double x, double y, double room, const std::string& words, const TextStyle& style);
+
+  /// What is drawn until `end_mark` belongs to these ranks: on a page it lights up with them, and `about` is
+  /// what a pointer on it reads. A file has neither.
+  void begin_mark(const std::vector<std::int32_t>& ranks, const std::string& about);
+  void end_mark();
 
   /// A rounded rectangle filled with a colour, without an outline.
   void box(double x, double y, double w, double h, const std::string& fill, double radius = 4);
@@ -54,10 +65,14 @@ class SvgCanvas {
   void outline(double x, double y, double w, double h, Outline kind, double radius = 4);
   /// A line from one point to the other; `width` in pixels. `arrow` ends it with a head.
   void line(double x1, double y1, double x2, double y2, Ink ink, double width, bool arrow = false);
+  /// Thin rules from `y` downwards on coloured boxes.
+  void rules(const std::vector<double>& xs, double y, double h);
   /// A smooth way from left to right, with an arrow head.
   void flow(double x1, double y1, double x2, double y2);
 
   std::string document(double width, double height, const std::string& title) const;
+  /// The patterns that every picture of a page refers to: stands once on it.
+  static std::string page_patterns();
 
  private:
   std::string color(Ink ink) const;

@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "cli/svg_canvas.h"
+
 namespace eplora {
 namespace {
 
@@ -137,6 +139,31 @@ std::string Table::render(bool color) const {
     result += line_of(cells, color);
   }
   return result;
+}
+
+std::string Table::html(const std::string& kind) const {
+  std::string groups, headers, result;
+  const auto side = [&](std::size_t c) {
+    return columns_[c].align == Align::right ? " class=\"right\"" : "";
+  };
+  for (std::size_t first = 0; first < columns_.size();) {
+    std::size_t end = first;
+    while (end < columns_.size() && columns_[end].group == columns_[first].group) ++end;
+    groups += fmt::format("<th class=\"group\" colspan=\"{}\">{}</th>", end - first,
+                          escaped(columns_[first].group));
+    first = end;
+  }
+  for (std::size_t c = 0; c < columns_.size(); ++c)
+    headers += fmt::format("<th{}>{}</th>", side(c), escaped(columns_[c].header));
+  result = fmt::format("<table class=\"{}\">\n<thead><tr>{}</tr>\n<tr>{}</tr></thead>\n<tbody>\n", kind,
+                       groups, headers);
+  for (const auto& row : rows_) {
+    result += "<tr>";
+    for (std::size_t c = 0; c < columns_.size(); ++c)
+      result += fmt::format("<td{}>{}</td>", side(c), escaped(row[c].text));
+    result += "</tr>\n";
+  }
+  return result + "</tbody>\n</table>\n";
 }
 
 }  // namespace eplora

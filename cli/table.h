@@ -39,6 +39,8 @@ class Table {
 
   /// All lines, each ending in a newline; no trailing blanks.
   std::string render(bool color) const;
+  /// The same as an HTML table of that class, groups and headers in its head.
+  std::string html(const std::string& kind) const;
 
  private:
   struct Column {

@@ -84,6 +84,7 @@ if stage build build release; then
   fi
   stage bench-files bench_files
   stage golden-files python3 scripts/make_golden.py --verify
+  stage layout-pictures python3 property_tests/cli/layout_show_test.py ./build/eplora
   stage documents python3 scripts/check_docs.py ./build/eplora
   if ((quick)); then skip lint "--quick"; elif llvm14; then stage lint lint; else skip lint "$other_llvm"; fi
 fi

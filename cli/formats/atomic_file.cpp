@@ -36,4 +36,10 @@ void AtomicFile::commit() {
   committed_ = true;
 }
 
+void write_text_file(const std::filesystem::path& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(text)));
+  file.commit();
+}
+
 }  // namespace eplora

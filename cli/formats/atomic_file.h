@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <span>
+#include <string_view>
 
 namespace eplora {
 
@@ -29,5 +30,8 @@ class AtomicFile {
   std::ofstream stream_;
   bool committed_ = false;
 };
+
+/// The whole of a file, or an exception as above and no change.
+void write_text_file(const std::filesystem::path& path, std::string_view text);
 
 }  // namespace eplora

@@ -26,13 +26,12 @@ LayoutSpec read_layout_file(const std::filesystem::path& path, std::optional<std
   return plain_layout(read_deployment_file(path, num_experts), path.string());
 }
 
-LayoutSpec parse_layout_argument(std::string_view text, std::optional<std::int32_t> num_experts,
-                                 PlacementKind placement) {
+LayoutSpec parse_layout_argument(std::string_view text, std::optional<std::int32_t> num_experts) {
   if (text.ends_with(".toml")) return read_layout_file(std::filesystem::path(text), num_experts);
   const SglangSizes sizes = parse_sglang_sizes(text);
   if (!num_experts)
     reject("--experts", "missing", "give the model's number of experts beside " + std::string(text));
-  return sglang_layout(sizes, *num_experts, placement);
+  return sglang_layout(sizes, *num_experts, PlacementKind::linear);
 }
 
 }  // namespace eplora

@@ -30,7 +30,6 @@ LayoutSpec plain_layout(const DeploymentSpec& spec, const std::string& what);
 
 /// What the command line takes for `--layout`: a path that ends in ".toml", or SGLang sizes such as
 /// "tp=4,ep=2". `num_experts` is required for the latter.
-LayoutSpec parse_layout_argument(std::string_view text, std::optional<std::int32_t> num_experts,
-                                 PlacementKind placement = PlacementKind::linear);
+LayoutSpec parse_layout_argument(std::string_view text, std::optional<std::int32_t> num_experts);
 
 }  // namespace eplora

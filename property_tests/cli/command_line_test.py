@@ -201,7 +201,7 @@ class Json(Case):
 
     def test_every_command_has_a_versioned_schema(self):
         self.assertEqual(self.document("list")["schema"], "eplora.list/1")
-        self.assertEqual(self.document(*SHOW)["schema"], "eplora.layout_show/1")
+        self.assertEqual(self.document(*SHOW)["schema"], "eplora.layout_show/2")
         self.assertEqual(self.document("check", "--cases", "3", "--property", "Remap")["schema"], "eplora.check/1")
         self.assertEqual(self.document("mutants", "--mutant", "remap-neg")["schema"], "eplora.mutants/1")
         self.assertEqual(self.document(*QUICK_COMPARE)["schema"], "eplora.compare/1")
@@ -212,7 +212,7 @@ class Json(Case):
         self.assertEqual(self.document("bench", "compare", results, results)["schema"], "eplora.bench_compare/1")
 
     def test_layout_show_says_what_each_rank_owns(self):
-        ranks = self.document(*SHOW, "--tokens", "10")["ranks"]
+        ranks = self.document(*SHOW, "--tokens", "10")["classes"][0]["ranks"]
         self.assertEqual([r["moe_tp_rank"] for r in ranks], [0, 1, 0, 1])  # not 0, 1, 2, 3
         self.assertEqual([r["columns"] for r in ranks], [[0, 384], [384, 768]] * 2)
         self.assertEqual(ranks[2]["experts"], list(range(64, 128)))
