@@ -34,15 +34,15 @@ __global__ void __launch_bounds__(kThreads, 1)
                  const std::uint32_t region_words) {
   extern __shared__ uint4 shared[];
   __shared__ std::uint32_t warp_sums[32], num_heavy;
-  // One region serves, in this order: the staged dispatch table, `arrived`, the owners' columns, and where
-  // the owners start. With more tiles `arrived` is used after all that, too.
+  // One region serves, in this order: the staged dispatch table, votes, the owners' columns, and where the
+  // owners start. With more tiles votes come after all that, too.
   auto* region = reinterpret_cast<std::uint32_t*>(shared);
   std::uint32_t* rest = region + region_words;
   Tile tile;
   tile.stride = m.stride;
-  tile.arrived = reinterpret_cast<std::uint16_t*>(region);
+  tile.votes = reinterpret_cast<std::uint16_t*>(region);
   tile.keys = reinterpret_cast<std::uint16_t*>(rest);
-  tile.order = tile.keys + tile_slots;
+  tile.arrived = tile.keys + tile_slots;
   tile.cursor = rest + tile_slots;
   tile.starts = tile.cursor + m.stride;
   tile.heavy = reinterpret_cast<std::uint16_t*>(tile.starts + (kOneTile ? 0 : m.stride));
@@ -97,10 +97,13 @@ __global__ void __launch_bounds__(kThreads, 1)
     __syncthreads();
 
     const auto write = [&](std::uint32_t from, std::uint32_t count) {
-#pragma unroll 4
+      const bool any_heavy = num_heavy != 0;
+#pragma unroll 2
       for (std::uint32_t i = threadIdx.x; i < count; i += kThreads) {
-        const std::uint32_t slot = tile.order[i], key = tile.keys[slot];
-        a.sorted_token_ids[tile.starts[key] + i - (kOneTile ? 0 : tile.local[key])] =
+        const std::uint32_t slot = tile.arrived[i], key = tile.keys[slot];
+        const std::uint32_t begins = tile.local[key], ends = tile.local[key + 1];
+        const std::uint32_t place = sorted_place(tile, any_heavy, i, slot, key, begins, ends);
+        a.sorted_token_ids[tile.starts[key] + place - (kOneTile ? 0 : begins)] =
             static_cast<std::int32_t>(from + slot);
       }
       __syncthreads();
@@ -111,7 +114,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll 1
       for (std::uint32_t from = begin; from < end; from += min(tile_slots, end - from)) {
         const std::uint32_t slots = min(tile_slots, end - from);
-        // The table stands where `arrived` will be: staged again for each tile.
+        // The table stands where votes will be: staged again for each tile.
         const StagedTable again(a.dispatch, reinterpret_cast<std::int32_t*>(region));
         clear(tile.cursor, m.stride);
         again.store(a.dispatch);
