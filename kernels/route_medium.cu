@@ -17,6 +17,7 @@
 
 #include "kernels/columns.cuh"
 #include "kernels/launch.h"
+#include "kernels/plain.cuh"
 #include "kernels/slot_table.cuh"
 
 namespace eplora::kernels {
@@ -64,10 +65,11 @@ struct Barrier {
   }
 };
 
-template <int kItems, bool kCluster>
+template <int kItems, bool kCluster, CallKind kKind>
 __global__ void __launch_bounds__(kThreads, 1)
-    route_medium(const RouteArguments a, uint4* matrix, const Divisor by_vectors, const std::uint32_t splits,
-                 const bool has_table) {
+    route_medium(const RouteArguments given, uint4* matrix, const Divisor by_vectors,
+                 const std::uint32_t splits, const bool has_table) {
+  const RouteArguments a = as_kind<kKind>(given);
   extern __shared__ uint4 shared[];
   __shared__ std::uint32_t warp_sums[32], sentinel_counts[kThreads / 32 * kItems];
   constexpr std::uint32_t kRounds = kThreads / 32 * kItems;
@@ -186,13 +188,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   fill_tail(a, total);
 }
 
-template <int kItems, bool kCluster>
+template <int kItems, bool kCluster, CallKind kKind>
 cudaError_t launch(const RouteArguments& arguments, std::uint32_t blocks, void* workspace,
                    cudaStream_t stream) {
-  const auto kernel = route_medium<kItems, kCluster>;
+  const auto kernel = route_medium<kItems, kCluster, kKind>;
   const bool has_table = arguments.num_buckets <= kTableBuckets;
   const std::size_t bytes = route_medium_shared_bytes(arguments.num_buckets, blocks, kItems);
-  cudaError_t error = allow_shared_memory<route_medium<kItems, kCluster>>();
+  cudaError_t error = allow_shared_memory<route_medium<kItems, kCluster, kKind>>();
   if (error == cudaSuccess && kCluster)
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   if (error != cudaSuccess) return error;
@@ -218,6 +220,20 @@ cudaError_t launch(const RouteArguments& arguments, std::uint32_t blocks, void* 
                             Divisor::of(vectors), splits_of(arguments.num_buckets, blocks), has_table);
 }
 
+template <int kItems, bool kCluster>
+cudaError_t launch_kind(const RouteArguments& arguments, std::uint32_t blocks, void* workspace,
+                        cudaStream_t stream) {
+  switch (call_kind(arguments)) {
+    case CallKind::plain:
+      return launch<kItems, kCluster, CallKind::plain>(arguments, blocks, workspace, stream);
+    case CallKind::dispatched:
+      return launch<kItems, kCluster, CallKind::dispatched>(arguments, blocks, workspace, stream);
+    case CallKind::general:
+      break;
+  }
+  return launch<kItems, kCluster, CallKind::general>(arguments, blocks, workspace, stream);
+}
+
 }  // namespace
 
 bool route_medium_serves(std::uint32_t slots, std::uint32_t buckets, std::uint32_t blocks) {
@@ -241,14 +257,14 @@ cudaError_t launch_route_medium(const RouteArguments& arguments, std::uint32_t b
                                 bool cluster, void* workspace, cudaStream_t stream) {
   switch (items) {
     case 1:
-      return cluster ? launch<1, true>(arguments, blocks, workspace, stream)
-                     : launch<1, false>(arguments, blocks, workspace, stream);
+      return cluster ? launch_kind<1, true>(arguments, blocks, workspace, stream)
+                     : launch_kind<1, false>(arguments, blocks, workspace, stream);
     case 2:
-      return cluster ? launch<2, true>(arguments, blocks, workspace, stream)
-                     : launch<2, false>(arguments, blocks, workspace, stream);
+      return cluster ? launch_kind<2, true>(arguments, blocks, workspace, stream)
+                     : launch_kind<2, false>(arguments, blocks, workspace, stream);
     case 4:
-      return cluster ? launch<4, true>(arguments, blocks, workspace, stream)
-                     : launch<4, false>(arguments, blocks, workspace, stream);
+      return cluster ? launch_kind<4, true>(arguments, blocks, workspace, stream)
+                     : launch_kind<4, false>(arguments, blocks, workspace, stream);
     default:
       return cudaErrorInvalidValue;
   }

@@ -15,6 +15,7 @@
 
 #include "kernels/columns.cuh"
 #include "kernels/launch.h"
+#include "kernels/plain.cuh"
 #include "kernels/stream_tile.cuh"
 
 namespace eplora::kernels {
@@ -28,10 +29,11 @@ __device__ void clear(std::uint32_t* words, std::uint32_t count) {
 }
 
 /// `kOneTile`: every block's window is one tile.
-template <bool kOneTile, typename Count>
+template <bool kOneTile, typename Count, CallKind kKind>
 __global__ void __launch_bounds__(kThreads, 1)
-    route_stream(const RouteArguments a, const ColumnMatrix<Count> m, const std::uint32_t tile_slots,
+    route_stream(const RouteArguments given, const ColumnMatrix<Count> m, const std::uint32_t tile_slots,
                  const std::uint32_t region_words) {
+  const RouteArguments a = as_kind<kKind>(given);
   extern __shared__ uint4 shared[];
   __shared__ std::uint32_t warp_sums[32], num_heavy;
   // One region serves, in this order: the staged dispatch table, votes, the owners' columns, and where the
@@ -147,12 +149,13 @@ bool has_quads(const IdSource& source) {
          reinterpret_cast<std::uintptr_t>(source.ids) % 16 == 0;
 }
 
-template <bool kOneTile, typename Count>
+template <bool kOneTile, typename Count, CallKind kKind>
 cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
                    cudaStream_t stream) {
-  const auto kernel = route_stream<kOneTile, Count>;
+  const auto kernel = route_stream<kOneTile, Count, kKind>;
   const std::size_t bytes = route_stream_shared_bytes(shape);
-  if (const cudaError_t error = allow_shared_memory<route_stream<kOneTile, Count>>(); error != cudaSuccess)
+  if (const cudaError_t error = allow_shared_memory<route_stream<kOneTile, Count, kKind>>();
+      error != cudaSuccess)
     return error;
   const std::size_t cells = std::size_t{shape.blocks} * shape.chunk_buckets;
   auto* base =
@@ -176,6 +179,20 @@ cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape
                             static_cast<std::uint32_t>(region_words(shape)));
 }
 
+template <bool kOneTile, typename Count>
+cudaError_t launch_kind(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
+                        cudaStream_t stream) {
+  switch (call_kind(arguments)) {
+    case CallKind::plain:
+      return launch<kOneTile, Count, CallKind::plain>(arguments, shape, workspace, stream);
+    case CallKind::dispatched:
+      return launch<kOneTile, Count, CallKind::dispatched>(arguments, shape, workspace, stream);
+    case CallKind::general:
+      break;
+  }
+  return launch<kOneTile, Count, CallKind::general>(arguments, shape, workspace, stream);
+}
+
 }  // namespace
 
 std::uint32_t route_stream_window(std::uint32_t slots, std::uint32_t blocks) {
@@ -192,8 +209,8 @@ std::size_t route_stream_shared_bytes(const TwoBarrierShape& shape) {
 
 cudaError_t launch_route_stream(const RouteArguments& arguments, const TwoBarrierShape& shape,
                                 void* workspace, cudaStream_t stream) {
-  return shape.one_tile ? launch<true, std::uint16_t>(arguments, shape, workspace, stream)
-                        : launch<false, std::uint32_t>(arguments, shape, workspace, stream);
+  return shape.one_tile ? launch_kind<true, std::uint16_t>(arguments, shape, workspace, stream)
+                        : launch_kind<false, std::uint32_t>(arguments, shape, workspace, stream);
 }
 
 }  // namespace eplora::kernels
