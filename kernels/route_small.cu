@@ -22,6 +22,7 @@ __global__ void __launch_bounds__(kMaxPairsSlots) route_pairs(const RouteArgumen
   __shared__ alignas(16) std::uint32_t key[kMaxPairsSlots];
   __shared__ alignas(16) std::uint32_t blocks_from[kMaxPairsSlots];  // of a bucket, at its first slot; else 0
   const std::uint32_t slot = threadIdx.x, padded = (a.num_slots + 3) / 4 * 4;
+  begin_call();
   const std::int32_t tokens = real_tokens(a.source);
   LoadedSlots<1> slots;
   load_slots<1>(a, slot, 32, a.num_slots, static_cast<std::uint32_t>(tokens) * a.source.cols.value, slots);
@@ -128,13 +129,14 @@ __global__ void __launch_bounds__(1024, 1) route_small(const RouteArguments give
 
   const unsigned lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const std::uint32_t first = warp * 32 * kItems + lane;
+  clear_ranks(ranks, columns);
+  if constexpr (kWords > 0) occupied.clear();
+  begin_call();
   const std::int32_t tokens = real_tokens(a.source);
   LoadedSlots<kItems> slots;
   load_slots<kItems>(a, first, 32, a.num_slots, static_cast<std::uint32_t>(tokens) * a.source.cols.value,
                      slots);
   const StagedTable staging(a.dispatch, staged);
-  clear_ranks(ranks, columns);
-  if constexpr (kWords > 0) occupied.clear();
   const Share share = own_share(a);
   fill_own_share<kKind>(a, share);
   const std::int32_t* table = staging.store(a.dispatch);
@@ -215,9 +217,9 @@ cudaError_t launch_kernel(const RouteArguments& arguments, std::uint32_t blocks,
   if (const cudaError_t error = allow_shared_memory<route_small<kItems, kKind, kWords>>();
       error != cudaSuccess)
     return error;
-  route_small<kItems, kKind, kWords><<<blocks, threads, bytes, stream>>>(
-      with_shares(arguments, blocks, threads, arguments.num_buckets), arguments.num_buckets <= kTableBuckets);
-  return cudaGetLastError();
+  return launch_early(route_small<kItems, kKind, kWords>, blocks, threads, bytes, stream,
+                      with_shares(arguments, blocks, threads, arguments.num_buckets),
+                      arguments.num_buckets <= kTableBuckets);
 }
 
 template <int kItems, std::uint32_t kWords>
@@ -249,8 +251,7 @@ cudaError_t launch_small(const RouteArguments& arguments, std::uint32_t blocks, 
 
 cudaError_t launch_route_pairs(const RouteArguments& arguments, std::uint32_t blocks, cudaStream_t stream) {
   const std::uint32_t threads = std::max(64u, (arguments.num_slots + 31) / 32 * 32);
-  route_pairs<<<blocks, threads, 0, stream>>>(with_shares(arguments, blocks, threads, 0));
-  return cudaGetLastError();
+  return launch_early(route_pairs, blocks, threads, 0, stream, with_shares(arguments, blocks, threads, 0));
 }
 
 std::size_t route_small_shared_bytes(std::uint32_t buckets, std::uint32_t threads, std::uint32_t items) {
