@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the launch functions share: shared memory that is decided at run time, and launches that begin before
-// the kernel in front of them has ended.
+// What the launch functions share: shared memory that is decided at run time, and the kinds of launch.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -53,21 +52,54 @@ inline bool has_early_launch() {
   return (early.load(std::memory_order_relaxed) & bit) != 0;
 }
 
-/// Launches a kernel that calls `begin_call`.
+/// How big a launch is.
+struct LaunchSize {
+  std::uint32_t blocks, threads;
+  std::size_t shared_bytes;
+  cudaStream_t stream;
+};
+
 template <typename... Parameters, typename... Arguments>
-cudaError_t launch_early(void (*kernel)(Parameters...), std::uint32_t blocks, std::uint32_t threads,
-                         std::size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+cudaError_t launch_with(const LaunchSize& size, cudaLaunchAttribute* attribute, void (*kernel)(Parameters...),
+                        Arguments&&... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(size.blocks);
+  config.blockDim = dim3(size.threads);
+  config.dynamicSmemBytes = size.shared_bytes;
+  config.stream = size.stream;
+  config.attrs = attribute;
+  config.numAttrs = attribute != nullptr ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
+}
+
+/// A kernel that calls `begin_call`.
+template <typename... Parameters, typename... Arguments>
+cudaError_t launch_early(const LaunchSize& size, void (*kernel)(Parameters...), Arguments&&... arguments) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks);
-  config.blockDim = dim3(threads);
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = has_early_launch() ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
+  return launch_with(size, has_early_launch() ? &attribute : nullptr, kernel,
+                     std::forward<Arguments>(arguments)...);
+}
+
+/// A kernel with a grid barrier: all blocks are resident at once.
+template <typename... Parameters, typename... Arguments>
+cudaError_t launch_cooperative(const LaunchSize& size, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeCooperative;
+  attribute.val.cooperative = 1;
+  return launch_with(size, &attribute, kernel, std::forward<Arguments>(arguments)...);
+}
+
+/// A kernel with a cluster's barrier: all blocks are one cluster.
+template <typename... Parameters, typename... Arguments>
+cudaError_t launch_cluster(const LaunchSize& size, void (*kernel)(Parameters...), Arguments&&... arguments) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = size.blocks;
+  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+  return launch_with(size, &attribute, kernel, std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace eplora::kernels

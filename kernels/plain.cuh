@@ -4,6 +4,8 @@
 // instructions. The host looks at the arguments once; a kernel of the kind that it finds sees constants.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/route.h"
 
 namespace eplora::kernels {
@@ -24,6 +26,20 @@ inline CallKind call_kind(const RouteArguments& a) {
   if (a.dispatch.table == nullptr) return CallKind::plain;
   return a.dispatch.num_experts <= static_cast<std::int32_t>(kStagedExperts) ? CallKind::dispatched
                                                                              : CallKind::general;
+}
+
+/// Calls `launch` with the kind as a constant: `launch(std::integral_constant<CallKind, ...>)`.
+template <typename Launch>
+cudaError_t launch_for_kind(const RouteArguments& a, const Launch& launch) {
+  switch (call_kind(a)) {
+    case CallKind::plain:
+      return launch(std::integral_constant<CallKind, CallKind::plain>{});
+    case CallKind::dispatched:
+      return launch(std::integral_constant<CallKind, CallKind::dispatched>{});
+    case CallKind::general:
+      break;
+  }
+  return launch(std::integral_constant<CallKind, CallKind::general>{});
 }
 
 /// The arguments as a kernel of a kind sees them: what the kind says of them is a constant.

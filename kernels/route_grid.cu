@@ -123,41 +123,19 @@ cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape
   std::uint32_t* base = aligned(workspace);
   const ColumnMatrix<std::uint16_t> matrix{reinterpret_cast<std::uint16_t*>(base + cells), base,
                                            base + 2 * cells, shape.chunk_buckets, shape.columns_log2};
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeCooperative;
-  attribute.val.cooperative = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(shape.blocks);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = bytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, shape.blocks, kThreads, 0), matrix,
-                            shape.chunk_buckets, shape.chunk_buckets <= kTableBuckets,
-                            arguments.num_slots < cells / 4);
-}
-
-template <int kItems, bool kMany>
-cudaError_t launch_kind(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
-                        cudaStream_t stream) {
-  switch (call_kind(arguments)) {
-    case CallKind::plain:
-      return launch<kItems, kMany, CallKind::plain>(arguments, shape, workspace, stream);
-    case CallKind::dispatched:
-      return launch<kItems, kMany, CallKind::dispatched>(arguments, shape, workspace, stream);
-    case CallKind::general:
-      break;
-  }
-  return launch<kItems, kMany, CallKind::general>(arguments, shape, workspace, stream);
+  return launch_cooperative({shape.blocks, kThreads, bytes, stream}, kernel,
+                            with_shares(arguments, shape.blocks, kThreads, 0), matrix, shape.chunk_buckets,
+                            shape.chunk_buckets <= kTableBuckets, arguments.num_slots < cells / 4);
 }
 
 template <int kItems>
-cudaError_t launch_with(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
-                        cudaStream_t stream) {
-  return (1u << shape.columns_log2) > kThreads / 32
-             ? launch_kind<kItems, true>(arguments, shape, workspace, stream)
-             : launch_kind<kItems, false>(arguments, shape, workspace, stream);
+cudaError_t launch_items(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
+                         cudaStream_t stream) {
+  const bool many = (1u << shape.columns_log2) > kThreads / 32;
+  return launch_for_kind(arguments, [&](auto kind) {
+    return many ? launch<kItems, true, kind.value>(arguments, shape, workspace, stream)
+                : launch<kItems, false, kind.value>(arguments, shape, workspace, stream);
+  });
 }
 
 }  // namespace
@@ -177,11 +155,11 @@ cudaError_t launch_route_grid(const RouteArguments& arguments, const TwoBarrierS
                               cudaStream_t stream) {
   switch (shape.items) {
     case 1:
-      return launch_with<1>(arguments, shape, workspace, stream);
+      return launch_items<1>(arguments, shape, workspace, stream);
     case 2:
-      return launch_with<2>(arguments, shape, workspace, stream);
+      return launch_items<2>(arguments, shape, workspace, stream);
     case 4:
-      return launch_with<4>(arguments, shape, workspace, stream);
+      return launch_items<4>(arguments, shape, workspace, stream);
     default:
       return cudaErrorInvalidValue;
   }

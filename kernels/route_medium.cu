@@ -198,40 +198,25 @@ cudaError_t launch(const RouteArguments& arguments, std::uint32_t blocks, void* 
   if (error == cudaSuccess && kCluster)
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   if (error != cudaSuccess) return error;
-  cudaLaunchAttribute attribute{};
-  if (kCluster) {
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = blocks;
-    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  } else {
-    attribute.id = cudaLaunchAttributeCooperative;
-    attribute.val.cooperative = 1;
-  }
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = bytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
   auto* matrix = reinterpret_cast<uint4*>((reinterpret_cast<std::uintptr_t>(workspace) + 255) / 256 * 256);
   const std::uint32_t vectors = row_vectors(arguments.num_buckets);
-  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, blocks, kThreads, 8 * vectors), matrix,
-                            Divisor::of(vectors), splits_of(arguments.num_buckets, blocks), has_table);
+  const LaunchSize size{blocks, kThreads, bytes, stream};
+  const auto enqueue = [&](const auto&... rest) {
+    return kCluster ? launch_cluster(size, kernel, rest...) : launch_cooperative(size, kernel, rest...);
+  };
+  return enqueue(with_shares(arguments, blocks, kThreads, 8 * vectors), matrix, Divisor::of(vectors),
+                 splits_of(arguments.num_buckets, blocks), has_table);
 }
 
+/// The plan never chooses clusters: they make do with the general instance.
 template <int kItems, bool kCluster>
 cudaError_t launch_kind(const RouteArguments& arguments, std::uint32_t blocks, void* workspace,
                         cudaStream_t stream) {
-  switch (call_kind(arguments)) {
-    case CallKind::plain:
-      return launch<kItems, kCluster, CallKind::plain>(arguments, blocks, workspace, stream);
-    case CallKind::dispatched:
-      return launch<kItems, kCluster, CallKind::dispatched>(arguments, blocks, workspace, stream);
-    case CallKind::general:
-      break;
-  }
-  return launch<kItems, kCluster, CallKind::general>(arguments, blocks, workspace, stream);
+  if constexpr (kCluster)
+    return launch<kItems, true, CallKind::general>(arguments, blocks, workspace, stream);
+  return launch_for_kind(arguments, [&](auto kind) {
+    return launch<kItems, false, kind.value>(arguments, blocks, workspace, stream);
+  });
 }
 
 }  // namespace

@@ -3,11 +3,12 @@
 // the share of the outputs that is its own. Reading a few thousand ids more than once is cheaper than
 // talking.
 //
-// Phases of `route_small`: load ids, fill the own share, stage the table | buckets, count, enter the table |
-// ranks, scan of padded sizes | place the slots that fall into the own share. `route_pairs` replaces table
-// and scan by comparing all pairs, so that nothing is sized by the number of buckets.
+// Phases of `route_small`: clear, load ids, fill the own share, stage the table | buckets, count, enter the
+// table | ranks, where buckets begin, place the slots that fall into the own share. `route_pairs` replaces
+// all of that by comparing all pairs, so that nothing is sized by the number of buckets.
 //
-// Versions: 1 all-pairs and lists: 3.0 us at 64 x 8 / 512. 2 a table for buckets of up to eight slots.
+// Versions: 1 all-pairs and lists: 3.0 us at 64 x 8 / 512. 2 a table for buckets of up to eight slots. 3 bits
+// for the occupied buckets instead of a scan, instances for the plain call (benchmarks/NOTES.md).
 #include <algorithm>
 
 #include "kernels/launch.h"
@@ -217,7 +218,7 @@ cudaError_t launch_kernel(const RouteArguments& arguments, std::uint32_t blocks,
   if (const cudaError_t error = allow_shared_memory<route_small<kItems, kKind, kWords>>();
       error != cudaSuccess)
     return error;
-  return launch_early(route_small<kItems, kKind, kWords>, blocks, threads, bytes, stream,
+  return launch_early({blocks, threads, bytes, stream}, route_small<kItems, kKind, kWords>,
                       with_shares(arguments, blocks, threads, arguments.num_buckets),
                       arguments.num_buckets <= kTableBuckets);
 }
@@ -225,15 +226,9 @@ cudaError_t launch_kernel(const RouteArguments& arguments, std::uint32_t blocks,
 template <int kItems, std::uint32_t kWords>
 cudaError_t launch_kind(const RouteArguments& arguments, std::uint32_t blocks, std::uint32_t threads,
                         cudaStream_t stream) {
-  switch (call_kind(arguments)) {
-    case CallKind::plain:
-      return launch_kernel<kItems, CallKind::plain, kWords>(arguments, blocks, threads, stream);
-    case CallKind::dispatched:
-      return launch_kernel<kItems, CallKind::dispatched, kWords>(arguments, blocks, threads, stream);
-    case CallKind::general:
-      break;
-  }
-  return launch_kernel<kItems, CallKind::general, kWords>(arguments, blocks, threads, stream);
+  return launch_for_kind(arguments, [&](auto kind) {
+    return launch_kernel<kItems, kind.value, kWords>(arguments, blocks, threads, stream);
+  });
 }
 
 template <int kItems>
@@ -251,7 +246,7 @@ cudaError_t launch_small(const RouteArguments& arguments, std::uint32_t blocks, 
 
 cudaError_t launch_route_pairs(const RouteArguments& arguments, std::uint32_t blocks, cudaStream_t stream) {
   const std::uint32_t threads = std::max(64u, (arguments.num_slots + 31) / 32 * 32);
-  return launch_early(route_pairs, blocks, threads, 0, stream, with_shares(arguments, blocks, threads, 0));
+  return launch_early({blocks, threads, 0, stream}, route_pairs, with_shares(arguments, blocks, threads, 0));
 }
 
 std::size_t route_small_shared_bytes(std::uint32_t buckets, std::uint32_t threads, std::uint32_t items) {

@@ -4,12 +4,13 @@
 // grid barriers it is columns.cuh. A window of one tile, up to about 32 000 slots, is read once and sorted
 // while the first barrier is on its way; a longer one is counted first and read again tile by tile.
 //
-// Phases, for every chunk of up to 2^13 buckets: count | publish | ARRIVE | sort | WAIT | owners
-// | BARRIER | starts of the own buckets; owners' labels and filler | write the tile [or: count, sort, write,
+// Phases, for every chunk of up to 2^13 buckets: count | publish | ARRIVE | sort by bucket | WAIT | owners
+// | BARRIER | starts of the own buckets; owners' labels and filler | order and write [or: count, sort, write,
 // move the starts; repeat] | at the end the tail.
 //
 // Versions: 1 ranks by votes for all, everything filled before the first barrier: 33.8 us for 1M slots, 103
-// for 4.2M. 2 as it stands here (benchmarks/NOTES.md).
+// for 4.2M. 2 sorted by comparing before the barrier: 28.0 and 59.0. 3 as it stands here
+// (benchmarks/NOTES.md).
 #include <algorithm>
 #include <utility>
 
@@ -162,35 +163,11 @@ cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape
       reinterpret_cast<std::uint32_t*>((reinterpret_cast<std::uintptr_t>(workspace) + 255) / 256 * 256);
   const ColumnMatrix<Count> matrix{reinterpret_cast<Count*>(base + cells), base, base + 2 * cells,
                                    shape.chunk_buckets, shape.columns_log2};
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeCooperative;
-  attribute.val.cooperative = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(shape.blocks);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = bytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
   RouteArguments shared = with_shares(arguments, shape.blocks, kThreads, 0);
   shared.shares.slots_each = route_stream_window(arguments.num_slots, shape.blocks);
   shared.shares.quads = has_quads(arguments.source);
-  return cudaLaunchKernelEx(&config, kernel, shared, matrix, shape.tile_slots,
+  return launch_cooperative({shape.blocks, kThreads, bytes, stream}, kernel, shared, matrix, shape.tile_slots,
                             static_cast<std::uint32_t>(region_words(shape)));
-}
-
-template <bool kOneTile, typename Count>
-cudaError_t launch_kind(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
-                        cudaStream_t stream) {
-  switch (call_kind(arguments)) {
-    case CallKind::plain:
-      return launch<kOneTile, Count, CallKind::plain>(arguments, shape, workspace, stream);
-    case CallKind::dispatched:
-      return launch<kOneTile, Count, CallKind::dispatched>(arguments, shape, workspace, stream);
-    case CallKind::general:
-      break;
-  }
-  return launch<kOneTile, Count, CallKind::general>(arguments, shape, workspace, stream);
 }
 
 }  // namespace
@@ -209,8 +186,10 @@ std::size_t route_stream_shared_bytes(const TwoBarrierShape& shape) {
 
 cudaError_t launch_route_stream(const RouteArguments& arguments, const TwoBarrierShape& shape,
                                 void* workspace, cudaStream_t stream) {
-  return shape.one_tile ? launch_kind<true, std::uint16_t>(arguments, shape, workspace, stream)
-                        : launch_kind<false, std::uint32_t>(arguments, shape, workspace, stream);
+  return launch_for_kind(arguments, [&](auto kind) {
+    return shape.one_tile ? launch<true, std::uint16_t, kind.value>(arguments, shape, workspace, stream)
+                          : launch<false, std::uint32_t, kind.value>(arguments, shape, workspace, stream);
+  });
 }
 
 }  // namespace eplora::kernels
