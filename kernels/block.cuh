@@ -9,6 +9,15 @@ namespace eplora::kernels {
 
 inline constexpr unsigned kFullWarp = 0xFFFFFFFFu;
 
+/// The next kernel may be launched, and everything that came before this one is over (launch.h). Before it no
+/// global memory is touched.
+inline __device__ void begin_call() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 inline __device__ unsigned lanes_below() {
   unsigned mask;
   asm("mov.u32 %0, %%lanemask_lt;" : "=r"(mask));

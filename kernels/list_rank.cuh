@@ -60,7 +60,7 @@ __device__ __forceinline__ void load_slots(const RouteArguments& a, std::uint32_
   if (a.remap.mapping != nullptr) {
 #pragma unroll
     for (int i = 0; i < kItems; ++i)
-      if (first + step * i < limit) slots.adapter[i] = __ldg(a.remap.mapping + slots.token[i]);
+      if (first + step * i < limit) slots.adapter[i] = __ldcg(a.remap.mapping + slots.token[i]);
   }
 }
 
@@ -249,7 +249,7 @@ struct StagedTable {
   __device__ StagedTable(const DispatchTable& d, std::int32_t* memory) : staged(memory) {
     used = d.table != nullptr && d.offsets == nullptr &&
            d.num_experts <= static_cast<std::int32_t>(kStagedExperts);
-    if (used && static_cast<std::int32_t>(threadIdx.x) < d.num_experts) own = __ldg(d.table + threadIdx.x);
+    if (used && static_cast<std::int32_t>(threadIdx.x) < d.num_experts) own = __ldcg(d.table + threadIdx.x);
   }
   __device__ const std::int32_t* store(const DispatchTable& d) const {
     if (!used) return d.table;
@@ -257,7 +257,7 @@ struct StagedTable {
     if (threadIdx.x < experts) staged[threadIdx.x] = own;
 #pragma unroll 1
     for (std::uint32_t e = threadIdx.x + blockDim.x; e < experts; e += blockDim.x)
-      staged[e] = __ldg(d.table + e);
+      staged[e] = __ldcg(d.table + e);
     return staged;
   }
 };

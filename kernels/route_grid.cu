@@ -13,6 +13,7 @@
 
 #include "kernels/columns.cuh"
 #include "kernels/launch.h"
+#include "kernels/plain.cuh"
 #include "kernels/slot_table.cuh"
 
 namespace eplora::kernels {
@@ -21,10 +22,11 @@ namespace {
 constexpr std::uint32_t kThreads = 1024;
 
 /// `kMany`: a block owns more columns than it has warps.
-template <int kItems, bool kMany>
+template <int kItems, bool kMany, CallKind kKind>
 __global__ void __launch_bounds__(kThreads, 1)
-    route_grid(const RouteArguments a, const ColumnMatrix<std::uint16_t> m, const std::uint32_t chunk,
+    route_grid(const RouteArguments given, const ColumnMatrix<std::uint16_t> m, const std::uint32_t chunk,
                const bool has_table, const bool sparse) {
+  const RouteArguments a = as_kind<kKind>(given);
   extern __shared__ uint4 shared[];
   __shared__ std::uint32_t warp_sums[2][32], sentinel_counts[kThreads / 32 * kItems], owner_start[kThreads];
   __shared__ std::int32_t staged[kStagedExperts];
@@ -110,38 +112,30 @@ std::uint32_t* aligned(void* workspace) {
   return reinterpret_cast<std::uint32_t*>((reinterpret_cast<std::uintptr_t>(workspace) + 255) / 256 * 256);
 }
 
-template <int kItems, bool kMany>
+template <int kItems, bool kMany, CallKind kKind>
 cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
                    cudaStream_t stream) {
-  const auto kernel = route_grid<kItems, kMany>;
+  const auto kernel = route_grid<kItems, kMany, kKind>;
   const std::size_t bytes = route_grid_shared_bytes(shape);
-  if (const cudaError_t error = allow_shared_memory<route_grid<kItems, kMany>>(); error != cudaSuccess)
+  if (const cudaError_t error = allow_shared_memory<route_grid<kItems, kMany, kKind>>(); error != cudaSuccess)
     return error;
   const std::size_t cells = std::size_t{shape.blocks} * shape.chunk_buckets;
   std::uint32_t* base = aligned(workspace);
   const ColumnMatrix<std::uint16_t> matrix{reinterpret_cast<std::uint16_t*>(base + cells), base,
                                            base + 2 * cells, shape.chunk_buckets, shape.columns_log2};
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeCooperative;
-  attribute.val.cooperative = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(shape.blocks);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = bytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, shape.blocks, kThreads, 0), matrix,
-                            shape.chunk_buckets, shape.chunk_buckets <= kTableBuckets,
-                            arguments.num_slots < cells / 4);
+  return launch_cooperative({shape.blocks, kThreads, bytes, stream}, kernel,
+                            with_shares(arguments, shape.blocks, kThreads, 0), matrix, shape.chunk_buckets,
+                            shape.chunk_buckets <= kTableBuckets, arguments.num_slots < cells / 4);
 }
 
 template <int kItems>
-cudaError_t launch_with(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
-                        cudaStream_t stream) {
-  return (1u << shape.columns_log2) > kThreads / 32
-             ? launch<kItems, true>(arguments, shape, workspace, stream)
-             : launch<kItems, false>(arguments, shape, workspace, stream);
+cudaError_t launch_items(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
+                         cudaStream_t stream) {
+  const bool many = (1u << shape.columns_log2) > kThreads / 32;
+  return launch_for_kind(arguments, [&](auto kind) {
+    return many ? launch<kItems, true, kind.value>(arguments, shape, workspace, stream)
+                : launch<kItems, false, kind.value>(arguments, shape, workspace, stream);
+  });
 }
 
 }  // namespace
@@ -161,11 +155,11 @@ cudaError_t launch_route_grid(const RouteArguments& arguments, const TwoBarrierS
                               cudaStream_t stream) {
   switch (shape.items) {
     case 1:
-      return launch_with<1>(arguments, shape, workspace, stream);
+      return launch_items<1>(arguments, shape, workspace, stream);
     case 2:
-      return launch_with<2>(arguments, shape, workspace, stream);
+      return launch_items<2>(arguments, shape, workspace, stream);
     case 4:
-      return launch_with<4>(arguments, shape, workspace, stream);
+      return launch_items<4>(arguments, shape, workspace, stream);
     default:
       return cudaErrorInvalidValue;
   }

@@ -17,6 +17,7 @@
 
 #include "kernels/columns.cuh"
 #include "kernels/launch.h"
+#include "kernels/plain.cuh"
 #include "kernels/slot_table.cuh"
 
 namespace eplora::kernels {
@@ -64,10 +65,11 @@ struct Barrier {
   }
 };
 
-template <int kItems, bool kCluster>
+template <int kItems, bool kCluster, CallKind kKind>
 __global__ void __launch_bounds__(kThreads, 1)
-    route_medium(const RouteArguments a, uint4* matrix, const Divisor by_vectors, const std::uint32_t splits,
-                 const bool has_table) {
+    route_medium(const RouteArguments given, uint4* matrix, const Divisor by_vectors,
+                 const std::uint32_t splits, const bool has_table) {
+  const RouteArguments a = as_kind<kKind>(given);
   extern __shared__ uint4 shared[];
   __shared__ std::uint32_t warp_sums[32], sentinel_counts[kThreads / 32 * kItems];
   constexpr std::uint32_t kRounds = kThreads / 32 * kItems;
@@ -186,36 +188,35 @@ __global__ void __launch_bounds__(kThreads, 1)
   fill_tail(a, total);
 }
 
-template <int kItems, bool kCluster>
+template <int kItems, bool kCluster, CallKind kKind>
 cudaError_t launch(const RouteArguments& arguments, std::uint32_t blocks, void* workspace,
                    cudaStream_t stream) {
-  const auto kernel = route_medium<kItems, kCluster>;
+  const auto kernel = route_medium<kItems, kCluster, kKind>;
   const bool has_table = arguments.num_buckets <= kTableBuckets;
   const std::size_t bytes = route_medium_shared_bytes(arguments.num_buckets, blocks, kItems);
-  cudaError_t error = allow_shared_memory<route_medium<kItems, kCluster>>();
+  cudaError_t error = allow_shared_memory<route_medium<kItems, kCluster, kKind>>();
   if (error == cudaSuccess && kCluster)
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   if (error != cudaSuccess) return error;
-  cudaLaunchAttribute attribute{};
-  if (kCluster) {
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = blocks;
-    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  } else {
-    attribute.id = cudaLaunchAttributeCooperative;
-    attribute.val.cooperative = 1;
-  }
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = bytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
   auto* matrix = reinterpret_cast<uint4*>((reinterpret_cast<std::uintptr_t>(workspace) + 255) / 256 * 256);
   const std::uint32_t vectors = row_vectors(arguments.num_buckets);
-  return cudaLaunchKernelEx(&config, kernel, with_shares(arguments, blocks, kThreads, 8 * vectors), matrix,
-                            Divisor::of(vectors), splits_of(arguments.num_buckets, blocks), has_table);
+  const LaunchSize size{blocks, kThreads, bytes, stream};
+  const auto enqueue = [&](const auto&... rest) {
+    return kCluster ? launch_cluster(size, kernel, rest...) : launch_cooperative(size, kernel, rest...);
+  };
+  return enqueue(with_shares(arguments, blocks, kThreads, 8 * vectors), matrix, Divisor::of(vectors),
+                 splits_of(arguments.num_buckets, blocks), has_table);
+}
+
+/// The plan never chooses clusters: they make do with the general instance.
+template <int kItems, bool kCluster>
+cudaError_t launch_kind(const RouteArguments& arguments, std::uint32_t blocks, void* workspace,
+                        cudaStream_t stream) {
+  if constexpr (kCluster)
+    return launch<kItems, true, CallKind::general>(arguments, blocks, workspace, stream);
+  return launch_for_kind(arguments, [&](auto kind) {
+    return launch<kItems, false, kind.value>(arguments, blocks, workspace, stream);
+  });
 }
 
 }  // namespace
@@ -241,14 +242,14 @@ cudaError_t launch_route_medium(const RouteArguments& arguments, std::uint32_t b
                                 bool cluster, void* workspace, cudaStream_t stream) {
   switch (items) {
     case 1:
-      return cluster ? launch<1, true>(arguments, blocks, workspace, stream)
-                     : launch<1, false>(arguments, blocks, workspace, stream);
+      return cluster ? launch_kind<1, true>(arguments, blocks, workspace, stream)
+                     : launch_kind<1, false>(arguments, blocks, workspace, stream);
     case 2:
-      return cluster ? launch<2, true>(arguments, blocks, workspace, stream)
-                     : launch<2, false>(arguments, blocks, workspace, stream);
+      return cluster ? launch_kind<2, true>(arguments, blocks, workspace, stream)
+                     : launch_kind<2, false>(arguments, blocks, workspace, stream);
     case 4:
-      return cluster ? launch<4, true>(arguments, blocks, workspace, stream)
-                     : launch<4, false>(arguments, blocks, workspace, stream);
+      return cluster ? launch_kind<4, true>(arguments, blocks, workspace, stream)
+                     : launch_kind<4, false>(arguments, blocks, workspace, stream);
     default:
       return cudaErrorInvalidValue;
   }

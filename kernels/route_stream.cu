@@ -4,17 +4,19 @@
 // grid barriers it is columns.cuh. A window of one tile, up to about 32 000 slots, is read once and sorted
 // while the first barrier is on its way; a longer one is counted first and read again tile by tile.
 //
-// Phases, for every chunk of up to 2^13 buckets: count | publish | ARRIVE | sort | WAIT | owners
-// | BARRIER | starts of the own buckets; owners' labels and filler | write the tile [or: count, sort, write,
+// Phases, for every chunk of up to 2^13 buckets: count | publish | ARRIVE | sort by bucket | WAIT | owners
+// | BARRIER | starts of the own buckets; owners' labels and filler | order and write [or: count, sort, write,
 // move the starts; repeat] | at the end the tail.
 //
 // Versions: 1 ranks by votes for all, everything filled before the first barrier: 33.8 us for 1M slots, 103
-// for 4.2M. 2 as it stands here (benchmarks/NOTES.md).
+// for 4.2M. 2 sorted by comparing before the barrier: 28.0 and 59.0. 3 as it stands here
+// (benchmarks/NOTES.md).
 #include <algorithm>
 #include <utility>
 
 #include "kernels/columns.cuh"
 #include "kernels/launch.h"
+#include "kernels/plain.cuh"
 #include "kernels/stream_tile.cuh"
 
 namespace eplora::kernels {
@@ -28,21 +30,22 @@ __device__ void clear(std::uint32_t* words, std::uint32_t count) {
 }
 
 /// `kOneTile`: every block's window is one tile.
-template <bool kOneTile, typename Count>
+template <bool kOneTile, typename Count, CallKind kKind>
 __global__ void __launch_bounds__(kThreads, 1)
-    route_stream(const RouteArguments a, const ColumnMatrix<Count> m, const std::uint32_t tile_slots,
+    route_stream(const RouteArguments given, const ColumnMatrix<Count> m, const std::uint32_t tile_slots,
                  const std::uint32_t region_words) {
+  const RouteArguments a = as_kind<kKind>(given);
   extern __shared__ uint4 shared[];
   __shared__ std::uint32_t warp_sums[32], num_heavy;
-  // One region serves, in this order: the staged dispatch table, `arrived`, the owners' columns, and where
-  // the owners start. With more tiles `arrived` is used after all that, too.
+  // One region serves, in this order: the staged dispatch table, votes, the owners' columns, and where the
+  // owners start. With more tiles votes come after all that, too.
   auto* region = reinterpret_cast<std::uint32_t*>(shared);
   std::uint32_t* rest = region + region_words;
   Tile tile;
   tile.stride = m.stride;
-  tile.arrived = reinterpret_cast<std::uint16_t*>(region);
+  tile.votes = reinterpret_cast<std::uint16_t*>(region);
   tile.keys = reinterpret_cast<std::uint16_t*>(rest);
-  tile.order = tile.keys + tile_slots;
+  tile.arrived = tile.keys + tile_slots;
   tile.cursor = rest + tile_slots;
   tile.starts = tile.cursor + m.stride;
   tile.heavy = reinterpret_cast<std::uint16_t*>(tile.starts + (kOneTile ? 0 : m.stride));
@@ -97,10 +100,13 @@ __global__ void __launch_bounds__(kThreads, 1)
     __syncthreads();
 
     const auto write = [&](std::uint32_t from, std::uint32_t count) {
-#pragma unroll 4
+      const bool any_heavy = num_heavy != 0;
+#pragma unroll 2
       for (std::uint32_t i = threadIdx.x; i < count; i += kThreads) {
-        const std::uint32_t slot = tile.order[i], key = tile.keys[slot];
-        a.sorted_token_ids[tile.starts[key] + i - (kOneTile ? 0 : tile.local[key])] =
+        const std::uint32_t slot = tile.arrived[i], key = tile.keys[slot];
+        const std::uint32_t begins = tile.local[key], ends = tile.local[key + 1];
+        const std::uint32_t place = sorted_place(tile, any_heavy, i, slot, key, begins, ends);
+        a.sorted_token_ids[tile.starts[key] + place - (kOneTile ? 0 : begins)] =
             static_cast<std::int32_t>(from + slot);
       }
       __syncthreads();
@@ -111,7 +117,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll 1
       for (std::uint32_t from = begin; from < end; from += min(tile_slots, end - from)) {
         const std::uint32_t slots = min(tile_slots, end - from);
-        // The table stands where `arrived` will be: staged again for each tile.
+        // The table stands where votes will be: staged again for each tile.
         const StagedTable again(a.dispatch, reinterpret_cast<std::int32_t*>(region));
         clear(tile.cursor, m.stride);
         again.store(a.dispatch);
@@ -144,32 +150,23 @@ bool has_quads(const IdSource& source) {
          reinterpret_cast<std::uintptr_t>(source.ids) % 16 == 0;
 }
 
-template <bool kOneTile, typename Count>
+template <bool kOneTile, typename Count, CallKind kKind>
 cudaError_t launch(const RouteArguments& arguments, const TwoBarrierShape& shape, void* workspace,
                    cudaStream_t stream) {
-  const auto kernel = route_stream<kOneTile, Count>;
+  const auto kernel = route_stream<kOneTile, Count, kKind>;
   const std::size_t bytes = route_stream_shared_bytes(shape);
-  if (const cudaError_t error = allow_shared_memory<route_stream<kOneTile, Count>>(); error != cudaSuccess)
+  if (const cudaError_t error = allow_shared_memory<route_stream<kOneTile, Count, kKind>>();
+      error != cudaSuccess)
     return error;
   const std::size_t cells = std::size_t{shape.blocks} * shape.chunk_buckets;
   auto* base =
       reinterpret_cast<std::uint32_t*>((reinterpret_cast<std::uintptr_t>(workspace) + 255) / 256 * 256);
   const ColumnMatrix<Count> matrix{reinterpret_cast<Count*>(base + cells), base, base + 2 * cells,
                                    shape.chunk_buckets, shape.columns_log2};
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeCooperative;
-  attribute.val.cooperative = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(shape.blocks);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = bytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
   RouteArguments shared = with_shares(arguments, shape.blocks, kThreads, 0);
   shared.shares.slots_each = route_stream_window(arguments.num_slots, shape.blocks);
   shared.shares.quads = has_quads(arguments.source);
-  return cudaLaunchKernelEx(&config, kernel, shared, matrix, shape.tile_slots,
+  return launch_cooperative({shape.blocks, kThreads, bytes, stream}, kernel, shared, matrix, shape.tile_slots,
                             static_cast<std::uint32_t>(region_words(shape)));
 }
 
@@ -189,8 +186,10 @@ std::size_t route_stream_shared_bytes(const TwoBarrierShape& shape) {
 
 cudaError_t launch_route_stream(const RouteArguments& arguments, const TwoBarrierShape& shape,
                                 void* workspace, cudaStream_t stream) {
-  return shape.one_tile ? launch<true, std::uint16_t>(arguments, shape, workspace, stream)
-                        : launch<false, std::uint32_t>(arguments, shape, workspace, stream);
+  return launch_for_kind(arguments, [&](auto kind) {
+    return shape.one_tile ? launch<true, std::uint16_t, kind.value>(arguments, shape, workspace, stream)
+                          : launch<false, std::uint32_t, kind.value>(arguments, shape, workspace, stream);
+  });
 }
 
 }  // namespace eplora::kernels

@@ -5,6 +5,7 @@
 // Versions (benchmarks/NOTES.md, "Slicing", has their rates):
 //   1 streaming hints on loads and stores of words; experts fastest staged in shared memory, an element a
 //   thread 2 no hints; experts fastest gathered in registers, a run a thread
+//   3 two neighbouring experts a load
 #include "kernels/slice_tile.cuh"
 
 namespace eplora::kernels {
@@ -43,7 +44,9 @@ __device__ void slice(const SliceTensor* tensors, const std::int32_t* experts, s
     case SliceUnit::element:
       return slice_tile<ElementUnit>(t, experts, tile);
     case SliceUnit::transpose:
-      return transpose_tile(t, experts, tile);
+      return transpose_tile<false>(t, experts, tile);
+    case SliceUnit::transpose_pairs:
+      return transpose_tile<true>(t, experts, tile);
   }
 }
 

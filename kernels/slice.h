@@ -25,9 +25,10 @@ enum class SliceUnit : std::uint8_t {
   word8,
   word4,
   word2,
-  four,      ///< 4 elements of contiguous rows, converted
-  element,   ///< one element, any strides, converted where the types differ
-  transpose  ///< one element; reads run along experts, writes along the slot
+  four,            ///< 4 elements of contiguous rows, converted
+  element,         ///< one element, any strides, converted where the types differ
+  transpose,       ///< one element; reads run along experts, writes along the slot
+  transpose_pairs  ///< the same in 2-byte elements of equal types, those of two neighbouring experts a word
 };
 
 /// Where lines come from. Strides in bytes; a column is one unit.
@@ -57,8 +58,8 @@ struct SliceTensor {
 /// Units a thread block does.
 inline constexpr std::uint32_t kSliceThreads = 256, kSliceItems = 8,
                                kSliceTileUnits = kSliceThreads * kSliceItems;
-/// A tile of `SliceUnit::transpose`: this many places by this many consecutive elements of each, in runs that
-/// one thread takes.
+/// A tile of `SliceUnit::transpose` and `transpose_pairs`: this many places by this many consecutive elements
+/// of each, in runs that one thread takes.
 inline constexpr std::uint32_t kTransposePlaces = 32, kTransposeElements = 512, kTransposeRun = 16;
 
 /// Descriptors in device memory; `first_tile` ascends from 0. `experts[place]` is the source's expert at a

@@ -81,24 +81,45 @@ __device__ void slice_tile(const SliceTensor& t, const std::int32_t* experts, st
   }
 }
 
+/// Stores a run of 2-byte or 4-byte elements of one place, `count` of them, as words where they are aligned.
+/// `words`: the run as 2-byte elements, two a word.
+inline __device__ void store_run(std::byte* to, std::uint32_t count,
+                                 const std::uint32_t (&raw)[kTransposeRun],
+                                 const std::uint32_t (&words)[kTransposeRun / 2], ElementType type) {
+  if (count < kTransposeRun || reinterpret_cast<std::uintptr_t>(to) % 16 != 0) {
+#pragma unroll
+    for (std::uint32_t j = 0; j < kTransposeRun; ++j)
+      if (j < count) ElementUnit::store(to, j, raw[j], type, type);
+  } else if (type == ElementType::f32) {
+#pragma unroll
+    for (std::uint32_t j = 0; j < kTransposeRun; j += 4)
+      reinterpret_cast<uint4*>(to)[j / 4] = make_uint4(raw[j], raw[j + 1], raw[j + 2], raw[j + 3]);
+  } else {
+#pragma unroll
+    for (std::uint32_t j = 0; j < kTransposeRun / 2; j += 4)
+      reinterpret_cast<uint4*>(to)[j / 4] = make_uint4(words[j], words[j + 1], words[j + 2], words[j + 3]);
+  }
+}
+
 /// Sources whose experts are neighbours (PEFT's fused B, expert fastest): a warp reads one element of 32
 /// places at a time; a thread gathers a run of one place, a sector or two of it, and stores that as words.
-inline __device__ void transpose_tile(const SliceTensor& t, const std::int32_t* experts, std::uint32_t tile) {
+/// `kPairs`: a thread reads the elements of two places as one word, and a warp two runs of 32 places.
+template <bool kPairs>
+__device__ void transpose_tile(const SliceTensor& t, const std::int32_t* experts, std::uint32_t tile) {
+  constexpr std::uint32_t kPlaces = kPairs ? 2 : 1, kThreads = kTransposePlaces / kPlaces;  // a run
   if (t.places == 0) return;
   const std::uint32_t groups = (t.places + kTransposePlaces - 1) / kTransposePlaces;
   const std::uint64_t elements = std::uint64_t{t.lines.value} * t.width.value;
-  const std::uint32_t place = tile % groups * kTransposePlaces + threadIdx.x % kTransposePlaces;
+  const std::uint32_t place = tile % groups * kTransposePlaces + threadIdx.x % kThreads * kPlaces;
   const std::uint64_t first = std::uint64_t{tile / groups} * kTransposeElements;
   if (first >= elements || place >= t.places) return;
   const SlicePosition at(t, first);
   const auto count = static_cast<std::uint32_t>(min(std::uint64_t{kTransposeElements}, elements - first));
   const std::int64_t expert = experts[place];
-  const std::uint64_t slot_begin = place * elements + first;
-  auto* const slot = static_cast<std::byte*>(t.slot);
   const std::uint32_t size = t.to == ElementType::f32 ? 4 : 2;
 
-  for (std::uint32_t begin = threadIdx.x / kTransposePlaces * kTransposeRun; begin < count;
-       begin += kSliceThreads / kTransposePlaces * kTransposeRun) {
+  for (std::uint32_t begin = threadIdx.x / kThreads * kTransposeRun; begin < count;
+       begin += kSliceThreads / kThreads * kTransposeRun) {
     std::uint32_t step = begin;
     std::uint32_t column = advance(at.column, step, t.width);
     std::uint32_t line = at.line + step;  // a tile ends with its place: lines do not carry
@@ -110,7 +131,8 @@ inline __device__ void transpose_tile(const SliceTensor& t, const std::int32_t* 
       if (begin + j >= count) break;
       second_half |= origin.half << j;
       if (origin.inside && column < t.valid_columns[origin.half])
-        raw[j] = ElementUnit::load(from, t.from[origin.half]);
+        raw[j] = kPairs ? __ldg(reinterpret_cast<const unsigned int*>(from))
+                        : ElementUnit::load(from, t.from[origin.half]);
       from += t.source[origin.half].column_stride;
       if (++column == t.width.value && begin + j + 1 < count) {
         column = 0;
@@ -119,23 +141,17 @@ inline __device__ void transpose_tile(const SliceTensor& t, const std::int32_t* 
       }
     }
 #pragma unroll
-    for (std::uint32_t j = 0; j < kTransposeRun; ++j)
-      raw[j] = convert(raw[j], t.from[second_half >> j & 1], t.to);
-    std::byte* const to = slot + (slot_begin + begin) * size;
-    if (count - begin < kTransposeRun || reinterpret_cast<std::uintptr_t>(to) % 16 != 0) {
+    for (std::uint32_t p = 0; p < kPlaces; ++p) {
+      std::uint32_t own[kTransposeRun], words[kTransposeRun / 2];
 #pragma unroll
       for (std::uint32_t j = 0; j < kTransposeRun; ++j)
-        if (begin + j < count) ElementUnit::store(to, j, raw[j], t.to, t.to);
-    } else if (size == 4) {
+        own[j] = kPairs ? raw[j] >> 16 * p & 0xFFFFu : convert(raw[j], t.from[second_half >> j & 1], t.to);
 #pragma unroll
-      for (std::uint32_t j = 0; j < kTransposeRun; j += 4)
-        reinterpret_cast<uint4*>(to)[j / 4] = make_uint4(raw[j], raw[j + 1], raw[j + 2], raw[j + 3]);
-    } else {
-#pragma unroll
-      for (std::uint32_t j = 0; j < kTransposeRun; j += 8)
-        reinterpret_cast<uint4*>(to)[j / 8] =
-            make_uint4(raw[j] | raw[j + 1] << 16, raw[j + 2] | raw[j + 3] << 16,
-                       raw[j + 4] | raw[j + 5] << 16, raw[j + 6] | raw[j + 7] << 16);
+      for (std::uint32_t j = 0; j < kTransposeRun; j += 2)
+        words[j / 2] =
+            kPairs ? __byte_perm(raw[j], raw[j + 1], p == 0 ? 0x5410 : 0x7632) : own[j] | own[j + 1] << 16;
+      store_run(static_cast<std::byte*>(t.slot) + ((place + p) * elements + first + begin) * size,
+                count - begin, own, words, t.to);
     }
   }
 }

@@ -42,11 +42,18 @@ inline __device__ void clear_ranks(const SlotRanks& ranks, std::uint32_t buckets
   }
 }
 
+/// What else may want to know that a bucket has its first slot.
+struct Unnoted {
+  __device__ void operator()(std::uint32_t) const {}
+};
+
 /// Counts the slots of buckets in [low, high) and enters them in the table, or in lists where there is none.
 /// Needs `clear_ranks` before and a `__syncthreads_or` of the result after: true = the ranks come from lists.
-template <int kItems>
+/// `note` is told of each bucket that the table finds occupied, at least once.
+template <int kItems, typename Note = Unnoted>
 __device__ bool enter_slots(const RouteArguments& a, const std::uint32_t (&bucket)[kItems], std::uint32_t low,
-                            std::uint32_t high, const SlotRanks& ranks, std::uint32_t (&rank)[kItems]) {
+                            std::uint32_t high, const SlotRanks& ranks, std::uint32_t (&rank)[kItems],
+                            const Note& note = {}) {
   if (!ranks.has_table) {
     push_nodes<kItems>(a, bucket, low, high, lists_of(ranks, high - low, false), rank);
     return true;
@@ -68,11 +75,15 @@ __device__ bool enter_slots(const RouteArguments& a, const std::uint32_t (&bucke
     const std::uint32_t group = __popc(__ballot_sync(kFullWarp, same));
     if (group > kRoom) {
       crowded = true;
-      if (lane == leader) atomicAdd(ranks.counts + (bucket[i] - low), group);
+      if (lane == leader) {
+        atomicAdd(ranks.counts + (bucket[i] - low), group);
+        note(bucket[i]);
+      }
       real &= !same;
     }
     if (real) {
       const std::uint32_t arrival = atomicAdd(ranks.counts + (bucket[i] - low), 1u);
+      if (arrival == 0) note(bucket[i]);
       if (arrival >= kRoom)
         crowded = true;
       else

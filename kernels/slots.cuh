@@ -14,7 +14,7 @@ inline __device__ std::uint32_t divide(std::uint32_t x, const Divisor& by) {
 
 inline __device__ std::int32_t real_tokens(const IdSource& source) {
   if (source.num_tokens_pointer == nullptr) return source.num_tokens;
-  return min(max(*source.num_tokens_pointer, 0), source.num_rows);
+  return min(max(__ldcg(source.num_tokens_pointer), 0), source.num_rows);
 }
 
 /// An id as it stands in memory, the upper word only where ids are int64. Nothing is computed from it before
@@ -27,11 +27,11 @@ inline __device__ std::int64_t id_index(const IdSource& source, std::uint32_t sl
   return slot + std::int64_t{token} * source.row_gap;
 }
 inline __device__ RawId load_wide_id(const IdSource& source, std::int64_t index) {
-  const int2 words = __ldg(static_cast<const int2*>(source.ids) + index);
+  const int2 words = __ldcg(static_cast<const int2*>(source.ids) + index);
   return {words.x, words.y};
 }
 inline __device__ std::int32_t load_narrow_id(const IdSource& source, std::int64_t index) {
-  return __ldg(static_cast<const int*>(source.ids) + index);
+  return __ldcg(static_cast<const int*>(source.ids) + index);
 }
 
 /// An int64 that no int32 can hold becomes -1 (too small) or 2^31-1 (too large: never a valid id, as E <=
@@ -52,7 +52,7 @@ __device__ __noinline__ inline std::int32_t replica_entry(const std::int32_t* ta
                                                           const std::int32_t* offsets,
                                                           std::int64_t slot_offset, std::int32_t id,
                                                           std::uint32_t slot) {
-  const std::int32_t first = __ldg(offsets + id), replicas = __ldg(offsets + id + 1) - first;
+  const std::int32_t first = __ldcg(offsets + id), replicas = __ldcg(offsets + id + 1) - first;
   // Replica tables are checked by whoever builds them; a device-side table with no replica serves nobody.
   return replicas <= 0 ? -1 : table[first + (slot_offset + slot) % replicas];
 }

@@ -2,9 +2,10 @@
 // A tile of the stream kernel: up to 2^15 neighbouring slots, sorted by bucket in a block's shared memory.
 //
 // A tile is sorted by counting: buckets are counted and scanned, every slot takes the next place of its
-// bucket with an atomic, and then the few slots of a bucket that stand there in order of arrival are put in
-// ascending order by comparing them with each other. A bucket of many slots would take that long; its slots
-// get their ranks from votes instead, with private counters for every warp, so that skew costs a constant.
+// bucket with an atomic, and when it is written its place among the few slots of its bucket, which stand
+// there in order of arrival, is found by comparing it with them. A bucket of many slots would take that long;
+// its slots get their ranks from votes instead, with private counters for every warp, so that skew costs a
+// constant.
 #pragma once
 
 #include "kernels/list_rank.cuh"
@@ -20,8 +21,8 @@ inline constexpr std::uint32_t kHeavyWords = kWarps * kHeavy / 2;
 
 struct Tile {
   std::uint16_t* keys;     ///< `[tile]` column of a slot
-  std::uint16_t* arrived;  ///< `[tile]` slots by bucket, within it in order of arrival
-  std::uint16_t* order;    ///< `[tile]` slots by bucket, ascending
+  std::uint16_t* arrived;  ///< `[tile]` slots by bucket, within it in order of arrival; 4-byte aligned
+  std::uint16_t* votes;    ///< `[tile]` ranks of heavy buckets' slots, while they are voted on
   std::uint32_t*
       cursor;  ///< `[stride]` counts, then a bucket's next place, heavy index + 1 in the upper half
   std::uint32_t* starts;  ///< `[stride]` where the block's next slot of a bucket goes
@@ -163,7 +164,7 @@ inline __device__ void place_heavy(std::uint32_t slots, const Tile& tile) {
     __syncwarp();
     if (index != 0 && place == 0)
       counter[index - 1] = static_cast<std::uint16_t>(earlier + static_cast<std::uint32_t>(__popc(peers)));
-    if (index != 0) tile.order[slot] = static_cast<std::uint16_t>(earlier + place);
+    if (index != 0) tile.votes[slot] = static_cast<std::uint16_t>(earlier + place);
     __syncwarp();
   }
   __syncthreads();
@@ -182,12 +183,12 @@ inline __device__ void place_heavy(std::uint32_t slots, const Tile& tile) {
     const std::uint32_t key = tile.keys[slot];
     const std::uint32_t index = key != kOutside ? tile.cursor[key] >> 16 : 0;
     if (index != 0)
-      tile.arrived[tile.local[key] + counter[index - 1] + tile.order[slot]] =
+      tile.arrived[tile.local[key] + counter[index - 1] + tile.votes[slot]] =
           static_cast<std::uint16_t>(slot);
   }
 }
 
-/// Sorts a counted tile of `slots` slots into `order`; returns how many of them are in the chunk.
+/// Sorts a counted tile of `slots` slots into `arrived`; returns how many of them are in the chunk.
 inline __device__ std::uint32_t sort_tile(std::uint32_t slots, const Tile& tile, std::uint32_t* warp_sums,
                                           std::uint32_t* num_heavy) {
   if (threadIdx.x == 0) *num_heavy = 0;
@@ -208,28 +209,42 @@ inline __device__ std::uint32_t sort_tile(std::uint32_t slots, const Tile& tile,
   }
   if (threadIdx.x == 0) tile.local[tile.stride] = static_cast<std::uint16_t>(total);
   __syncthreads();
+  const bool any_heavy = *num_heavy != 0;
 #pragma unroll 4
   for (std::uint32_t slot = threadIdx.x; slot < slots; slot += kThreads) {
     const std::uint32_t key = tile.keys[slot];
-    if (key != kOutside && tile.cursor[key] < 1u << 16)
+    if (key != kOutside && !(any_heavy && tile.cursor[key] >= 1u << 16))
       tile.arrived[atomicAdd(tile.cursor + key, 1u)] = static_cast<std::uint16_t>(slot);
   }
-  if (*num_heavy != 0) place_heavy(slots, tile);
-  __syncthreads();
-#pragma unroll 2
-  for (std::uint32_t i = threadIdx.x; i < total; i += kThreads) {
-    const std::uint32_t slot = tile.arrived[i], key = tile.keys[slot];
-    const std::uint32_t first = tile.local[key], last = tile.local[key + 1];
-    std::uint32_t place = i;
-    if (last - first > 1 && tile.cursor[key] < 1u << 16) {
-      place = first;
-#pragma unroll 4
-      for (std::uint32_t j = first; j < last; ++j) place += tile.arrived[j] < slot;
-    }
-    tile.order[place] = static_cast<std::uint16_t>(slot);
-  }
+  if (any_heavy) place_heavy(slots, tile);
   __syncthreads();
   return total;
+}
+
+/// How many of the slots `arrived[first, last)`, at least one, are smaller than `slot`. Two a word: 2^15 - 1
+/// + slot - other has its top bit set where the other is smaller, and never borrows. A neighbour bucket's
+/// slot in the first or the last word is made the largest of all.
+inline __device__ std::uint32_t smaller_slots(const std::uint16_t* arrived, std::uint32_t first,
+                                              std::uint32_t last, std::uint32_t slot) {
+  constexpr std::uint32_t kLow = 0x7FFF, kHigh = kLow << 16;
+  const auto* pairs = reinterpret_cast<const std::uint32_t*>(arrived);
+  const std::uint32_t bound = (slot + kLow) * 0x10001u, begin = first >> 1, end = (last - 1) >> 1;
+  const auto smaller = [&](std::uint32_t pair) { return (bound - pair) >> 15 & 0x10001u; };
+  const std::uint32_t before = first & 1 ? kLow : 0, behind = last & 1 ? kHigh : 0;
+  const std::uint32_t last_pair = (pairs[end] | behind) & (kHigh | 0xFFFFu);  // may lie behind all slots
+  std::uint32_t sum = smaller(last_pair | (begin == end ? before : 0));
+  if (begin != end) sum += smaller(pairs[begin] | before);
+#pragma unroll 4
+  for (std::uint32_t w = begin + 1; w < end; ++w) sum += smaller(pairs[w]);
+  return (sum & 0xFFFFu) + (sum >> 16);
+}
+
+/// The place in the sorted tile of `slot`, which arrived at `i`; `first` and `last` are its bucket's.
+inline __device__ std::uint32_t sorted_place(const Tile& tile, bool any_heavy, std::uint32_t i,
+                                             std::uint32_t slot, std::uint32_t key, std::uint32_t first,
+                                             std::uint32_t last) {
+  if (last - first == 1 || (any_heavy && tile.cursor[key] >= 1u << 16)) return i;
+  return first + smaller_slots(tile.arrived, first, last, slot);
 }
 
 }  // namespace eplora::kernels::stream

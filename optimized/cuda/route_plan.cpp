@@ -12,7 +12,7 @@ using kernels::TwoBarrierShape;
 
 constexpr std::uint32_t kThreads = 1024, kMaxCluster = 16;
 // Shared memory that the kernels declare themselves.
-constexpr std::size_t kStaticShared = 1024, kStaticSharedStream = 256, kStaticSharedSmall = 5 * 1024,
+constexpr std::size_t kStaticShared = 1024, kStaticSharedStream = 256, kStaticSharedSmall = 7 * 1024,
                       kStaticSharedGrid = 9 * 1024 + 512;
 
 std::uint32_t ceil_div(std::uint64_t a, std::uint64_t b) {

@@ -138,7 +138,20 @@ struct Cut {
            });
   }
 
-  SliceUnit unit() const {
+  /// The elements of every two places are one aligned word of the source, and stay as they are.
+  bool experts_come_in_pairs(const std::vector<std::int32_t>& experts) const {
+    if (size != 2 || places % 2 != 0) return false;
+    for (std::int64_t p = 0; p < places; p += 2)
+      if (experts[p + 1] != experts[p] + 1 || (experts[p] ^ experts[0]) % 2 != 0) return false;
+    return all([&](const Half& h) {
+      return h.dtype == dtype && h.expert_stride == 1 && (h.line_stride % 2 == 0 || h.lines <= 1) &&
+             (h.column_stride % 2 == 0 || h.columns <= 1) &&
+             (reinterpret_cast<std::uintptr_t>(h.data) + 2 * static_cast<std::uintptr_t>(experts[0])) % 4 ==
+                 0;
+    });
+  }
+
+  SliceUnit unit(const std::vector<std::int32_t>& experts) const {
     if (all([&](const Half& h) { return h.dtype == dtype && h.contiguous(); })) switch (common_alignment()) {
         case 16:
           return SliceUnit::word16;
@@ -152,7 +165,8 @@ struct Cut {
           break;
       }
     if (fours()) return SliceUnit::four;
-    return experts_are_neighbours() ? SliceUnit::transpose : SliceUnit::element;
+    if (!experts_are_neighbours()) return SliceUnit::element;
+    return experts_come_in_pairs(experts) ? SliceUnit::transpose_pairs : SliceUnit::transpose;
   }
 };
 
@@ -171,6 +185,7 @@ std::int64_t elements_of(SliceUnit unit, std::int64_t size) {
       return 4;
     case SliceUnit::element:
     case SliceUnit::transpose:
+    case SliceUnit::transpose_pairs:
       return 1;
   }
   return 1;
@@ -187,11 +202,11 @@ kernels::Divisor divisor_of(std::int64_t value) {
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// The descriptor, and how many tiles it takes.
-std::pair<SliceTensor, std::int64_t> describe(Cut cut) {
+std::pair<SliceTensor, std::int64_t> describe(Cut cut, const std::vector<std::int32_t>& experts) {
   cut.join_interlocked();
   cut.join_lines();
   SliceTensor tensor;
-  tensor.unit = cut.unit();
+  tensor.unit = cut.unit(experts);
   const std::int64_t elements = elements_of(tensor.unit, cut.size);
   const std::int64_t width = cut.width / elements, lines = cut.halves * cut.half_lines;
   tensor.slot = cut.slot;
@@ -210,7 +225,7 @@ std::pair<SliceTensor, std::int64_t> describe(Cut cut) {
     tensor.valid_lines[h] = static_cast<std::uint32_t>(half.lines);
     tensor.valid_columns[h] = static_cast<std::uint32_t>(half.columns / elements);
   }
-  if (tensor.unit == SliceUnit::transpose)
+  if (tensor.unit == SliceUnit::transpose || tensor.unit == SliceUnit::transpose_pairs)
     return {tensor, ceil_div(cut.places, kernels::kTransposePlaces) *
                         ceil_div(saturating_product(lines, width), kernels::kTransposeElements)};
   return {tensor, ceil_div(saturating_product(saturating_product(cut.places, lines), width),
@@ -236,7 +251,7 @@ SlicePlan plan_slice(const SliceProblem& problem, const BufferView& buffers) {
   if (plan.experts.empty()) plan.experts.push_back(0);
   std::int64_t tiles = 0;
   const auto add = [&](Cut cut, float* scale, float scale_value) {
-    auto [tensor, own_tiles] = describe(cut);
+    auto [tensor, own_tiles] = describe(cut, plan.experts);
     tensor.scale = scale;
     tensor.scale_value = scale_value;
     if (scale != nullptr) own_tiles = std::max<std::int64_t>(own_tiles, 1);  // somebody must write the scale
