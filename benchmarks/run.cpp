@@ -25,10 +25,12 @@ struct Effort {
 };
 
 constexpr const char* kGpuMethod =
-    "a sample is a replay of a CUDA graph that holds `calls` calls, timed by events right behind an untimed "
-    "replay of the same graph, divided by `calls`; calls rotate over `sets` input sets, each with inputs, "
-    "outputs and workspace of its own; backends take turns, sample by sample; floors were measured first, in "
-    "the same way";
+    "a sample is a replay of a CUDA graph that holds `calls` calls in a row, timed by events right behind an "
+    "untimed replay of the same graph, divided by `calls`, so that a kernel which may be launched before the "
+    "one in front of it has ended hides a part of its launch there; calls rotate over `sets` input sets, "
+    "each "
+    "with inputs, outputs and workspace of its own; backends take turns, sample by sample; floors were "
+    "measured first, in the same way";
 constexpr const char* kHostMethod =
     "a sample is a row of `calls` calls, timed by a steady clock, divided by `calls`; calls rotate over "
     "`sets` "

@@ -264,6 +264,7 @@ class Run:
                     return f"no counterexample in the report: {error!r}"
                 batch = found["case"]["case"]["batch"]
                 told = {key: found[key] for key in ("sentence", "summary", "failed", "reruns")}
+                told["sentence"] = told["sentence"].replace(f"{self.binaries}/", "")
                 record.setdefault("found", {})[found["contract"]] = told
                 if found["contract"] != contract or not re.search(mention, found["sentence"]):
                     return f"reported as {found['contract']}: {found['sentence']}"

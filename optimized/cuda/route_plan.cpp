@@ -185,13 +185,14 @@ RoutePlan plan_route(const RouteSize& size, const DeviceInfo& device) {
   const auto first = [&](RouteTier tier, bool when) -> std::vector<RoutePlan> {
     return when ? plans_of_tier(tier, size, device) : std::vector<RoutePlan>{};
   };
-  // The bounds are measured; benchmarks/NOTES.md has the sweep. A cluster of 16 blocks lost to 64 cooperative
-  // ones wherever both can serve: its barrier is cheaper, but 16 multiprocessors issue and store a quarter as
-  // fast.
+  // The bounds are measured; benchmarks/NOTES.md has the sweeps. A cluster of 16 blocks lost to 64
+  // cooperative ones wherever both can serve: its barrier is cheaper, but 16 multiprocessors issue and store
+  // a quarter as fast.
   for (const auto& [tier, when] : {std::pair{RouteTier::pairs, n <= 64 || (n <= 256 && V > 8192)},
                                    std::pair{RouteTier::small, n <= 4096 && V <= 16384},
-                                   std::pair{RouteTier::medium, n <= 65536 && V <= 640},
-                                   std::pair{RouteTier::grid, true}, std::pair{RouteTier::stream, true}})
+                                   std::pair{RouteTier::medium, n <= 65536 && V <= 1024},
+                                   std::pair{RouteTier::grid, n < 262144 || V < 2048},
+                                   std::pair{RouteTier::stream, true}, std::pair{RouteTier::grid, true}})
     if (const auto plans = first(tier, when); !plans.empty()) return plans.front();
   throw std::runtime_error("the device has too little shared memory for any route kernel: " +
                            std::to_string(device.shared_bytes) + " bytes a block");

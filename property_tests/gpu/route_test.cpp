@@ -63,7 +63,8 @@ class Tiers : public GpuTest {
 TEST_F(Tiers, bothSidesOfEveryBoundaryInSlotsEqualTheReference) {
   const auto cuda = make_backend("cuda"), unfused = make_backend("cuda-unfused");
   std::int64_t crossed = 0;
-  for (const std::int64_t V : {1, 12, 128, 512, 640, 641, 1024, 2048, 4096, 8192, 8193, 16384, 16385, 40960})
+  for (const std::int64_t V :
+       {1, 12, 128, 512, 1024, 1025, 2047, 2048, 4096, 8192, 8193, 16384, 16385, 40960})
     for (const std::int64_t last : boundaries(V, 1300000, device())) {
       ++crossed;
       for (std::int64_t n = std::max<std::int64_t>(last - 1, 0); n <= last + 2; ++n) {
@@ -82,7 +83,7 @@ TEST_F(Tiers, bothSidesOfEveryBoundaryInBucketsEqualTheReference) {
   const auto cuda = make_backend("cuda");
   std::int64_t crossed = 0;
   for (const std::int64_t n :
-       {1, 33, 64, 65, 256, 257, 1024, 1500, 4096, 4097, 16384, 65536, 65537, 200000}) {
+       {1, 33, 64, 65, 256, 257, 1024, 1500, 4096, 4097, 16384, 65536, 65537, 200000, 262143, 262144}) {
     const auto kind = [&](std::int64_t V) {
       return kind_of(cuda::plan_route(size_of(n, V, align_capacity(n, V, 16, Sentinels::keep)), device()));
     };
@@ -107,7 +108,7 @@ TEST_F(Tiers, bothSidesOfEveryBoundaryInBucketsEqualTheReference) {
 TEST_F(Tiers, everyTierThatCanServeAProblemEqualsTheReference) {
   const std::vector<std::uint32_t> blocks = block_counts();
   constexpr std::int64_t kManySlots[] = {0, 1, 31, 32, 33, 64, 255, 256, 1000, 1025, 4096, 4099, 33000};
-  constexpr std::int64_t kManyBuckets[] = {0, 1, 5, 128, 641, 1024, 4103, 8193, 16385, 65536};
+  constexpr std::int64_t kManyBuckets[] = {0, 1, 5, 128, 1024, 1025, 4096, 4097, 8193, 16385, 65536};
   std::uint64_t number = 0;
   for (const std::int64_t n : kManySlots)
     for (const std::int64_t V : kManyBuckets)
