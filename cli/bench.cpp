@@ -13,10 +13,9 @@
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/formats/atomic_file.h"
-#include "cli/formats/model_config.h"
 #include "cli/json_output.h"
+#include "cli/known_models.h"
 #include "cli/progress.h"
-#include "cli/project_files.h"
 #include "cli/table.h"
 #include "reference/check.h"
 
@@ -55,11 +54,9 @@ bench::Request request_of(const BenchOptions& options) {
   request.shapes = options.shapes;
   request.quick = options.quick;
   if (!options.quick)
-    for (const auto& path : files_in(project_folder("examples/models"), ".json")) {
-      const ModelConfig model = read_model_config(path);
+    for (const ModelConfig& model : timed_models())
       for (const std::int64_t tokens : bench::kModelTokens)
         request.models.push_back(bench::model_shape(model.name, model.num_experts, model.top_k, tokens));
-    }
   return request;
 }
 

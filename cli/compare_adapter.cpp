@@ -14,6 +14,7 @@
 #include "cli/compare.h"
 #include "cli/formats/model_config.h"
 #include "cli/formats/peft_adapter.h"
+#include "cli/layout_input.h"
 #include "cli/layout_text.h"
 #include "cli/table.h"
 #include "reference/check.h"
@@ -198,7 +199,7 @@ CompareOutcome compare_adapter(const CompareOptions& options, const Backends& ba
                                Progress& progress, nlohmann::ordered_json& document) {
   if (options.model.empty())
     reject("--model", "missing", "an adapter needs its model's config.json: --model FILE");
-  const ModelConfig model = read_model_config(options.model);
+  const ModelConfig model = model_argument(options.model);
   PeftLoadOptions load;
   load.allow_other_modules = true;
   if (model.num_layers > 0) load.num_layers = model.num_layers;

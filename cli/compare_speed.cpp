@@ -14,7 +14,8 @@
 #include "benchmarks/run.h"
 #include "cli/backend_equality.h"
 #include "cli/compare.h"
-#include "cli/formats/model_config.h"
+#include "cli/known_models.h"
+#include "cli/layout_input.h"
 #include "cli/project_files.h"
 #include "cli/recorded_results.h"
 #include "cli/table.h"
@@ -177,12 +178,9 @@ Timing time_backend(Backend& backend, const Batch& batch) {
   return timing;
 }
 
-std::vector<ModelConfig> chosen_models(const std::string& file) {
-  if (!file.empty()) return {read_model_config(file)};
-  std::vector<ModelConfig> models;
-  for (const auto& path : files_in(project_folder("examples/models"), ".json"))
-    models.push_back(read_model_config(path));
-  return models;
+std::vector<ModelConfig> chosen_models(const std::string& name_or_file) {
+  if (!name_or_file.empty()) return {model_argument(name_or_file)};
+  return timed_models();
 }
 
 std::string microseconds_text(double value) {

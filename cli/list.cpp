@@ -6,9 +6,8 @@
 
 #include "cli/commands.h"
 #include "cli/exit_code.h"
-#include "cli/formats/model_config.h"
 #include "cli/json_output.h"
-#include "cli/project_files.h"
+#include "cli/known_models.h"
 #include "cli/table.h"
 #include "optimized/backend.h"
 #include "property_tests/suite/suite.h"
@@ -18,13 +17,6 @@
 
 namespace eplora {
 namespace {
-
-std::vector<ModelConfig> known_models() {
-  std::vector<ModelConfig> models;
-  for (const auto& file : files_in(project_folder("examples/models"), ".json"))
-    models.push_back(read_model_config(file));
-  return models;
-}
 
 struct ListedRule {
   std::string name, rule;

@@ -74,8 +74,9 @@ void add_compare(Program& program) {
   app->add_option("--adapter", options.adapter,
                   "check a PEFT adapter instead: slices, reassembly, delta sharded = whole")
       ->type_name("DIR");
-  app->add_option("--model", options.model, "config.json of a MoE model (default: all of examples/models)")
-      ->type_name("FILE");
+  app->add_option("--model", options.model,
+                  "config.json, or a name of examples/models (default: one for each way to route)")
+      ->type_name("MODEL");
   app->add_option("--layout", options.layout,
                   "\"tp=4,ep=2\", a preset or a .toml file (default: every layout that divides)")
       ->type_name("LAYOUT");
