@@ -238,6 +238,15 @@ GpuCase plain_case(std::int64_t n, std::int64_t V, std::int32_t block_size, Patt
   return c;
 }
 
+GpuCase dispatched_case(std::int64_t n, std::int64_t V, std::int32_t block_size, Pattern pattern) {
+  GpuCase c = plain_case(n, V, block_size, pattern);
+  c.num_experts = 2 * c.num_local_experts;
+  for (std::int32_t e = 0; e < c.num_experts; ++e) c.table.push_back(e % 2 == 0 ? -1 : e / 2);
+  Random random(static_cast<std::uint64_t>(n * 37 + V));
+  set_ids(c, random, c.num_experts);
+  return c;
+}
+
 std::string first_difference(const RouteResult& got, const RouteResult& want) {
   const auto in = [](const char* name, const auto& a, const auto& b) -> std::string {
     if (a.size() != b.size())

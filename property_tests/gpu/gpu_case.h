@@ -58,6 +58,10 @@ GpuCase make_case(std::int64_t n, std::int64_t V, std::uint64_t number);
 /// The same with all rows real, ids and adapters in their ranges, nothing optional: for large sizes.
 GpuCase plain_case(std::int64_t n, std::int64_t V, std::int32_t block_size, Pattern pattern);
 
+/// A plain case of int32 ids behind a dispatch table that owns every other expert of twice as many: with it
+/// and `plain_case` the kernels' instances for usual calls (kernels/plain.cuh) are reached.
+GpuCase dispatched_case(std::int64_t n, std::int64_t V, std::int32_t block_size, Pattern pattern);
+
 /// The first difference in words; empty when all bytes are equal.
 std::string first_difference(const RouteResult& got, const RouteResult& want);
 

@@ -128,6 +128,18 @@ TEST_F(Tiers, everyTierEqualsTheReferenceForEveryPatternAndOption) {
     }
 }
 
+TEST_F(Tiers, everyTierEqualsTheReferenceOnUsualCalls) {
+  const std::uint32_t blocks[] = {0, 2, 3};
+  for (const std::int64_t n : {8, 200, 1024, 1032, 4096, 20000})
+    for (const std::int64_t V : {16, 512, 1024, 1025, 4096, 4097})
+      for (const Pattern pattern : {Pattern::uniform, Pattern::zipf, Pattern::one_bucket, Pattern::outside})
+        for (const std::int32_t block_size : {4, 16, 64})
+          for (const auto make : {plain_case, dispatched_case}) {
+            const GpuCase c = make(n, V, block_size, pattern);
+            if (!judge_tiers(c, expected(c), blocks)) return;
+          }
+}
+
 TEST_F(Tiers, everyTierServesSomething) {
   for (const cuda::RouteTier tier : kAllTiers) {
     const GpuCase c = make_case(200, 60, 5);

@@ -55,6 +55,16 @@ TEST_F(Sanitizer, everyTierOnSeveralItemsAThread) {
   judge_tiers(c, expected(c), kBlocks);
 }
 
+TEST_F(Sanitizer, everyTierOnUsualCalls) {
+  constexpr std::array<std::uint32_t, 2> kBlocks = {1, 2};
+  for (const std::int64_t V : {48, 1040})  // few enough for one word of bits a lane, and more
+    for (const Pattern pattern : {Pattern::uniform, Pattern::one_bucket})
+      for (const auto make : {plain_case, dispatched_case}) {
+        const GpuCase c = make(200, V, 8, pattern);
+        if (!judge_tiers(c, expected(c), kBlocks)) return;
+      }
+}
+
 TEST_F(Sanitizer, twoTilesOfTheLargestTier) {
   const GpuCase c = plain_case(9000, 64, 16, Pattern::zipf);
   const RouteResult want = expected(c);
@@ -74,7 +84,7 @@ TEST_F(Sanitizer, everyStepKernel) {
 
 TEST_F(Sanitizer, slicing) {
   const auto backend = make_backend("cuda");
-  for (std::uint64_t seed = 20; seed < 32; ++seed)
+  for (std::uint64_t seed = 20; seed < 40; ++seed)
     if (!judge_slice(*backend, seed)) return;
 }
 
