@@ -100,15 +100,15 @@ def main():
     parser.add_argument("--launches", type=int, default=5, help="launches to profile a shape")
     parser.add_argument("shapes", nargs="*", help="shapes by name (default: all with a goal)")
     options = parser.parse_args()
-    rows = []
+    folder, rows = pathlib.Path(options.output), []
+    folder.mkdir(parents=True, exist_ok=True)
     for shape in options.shapes or shapes_of(options.results):
         try:
             rows.append(profile(options.binaries, shape, options.launches))
         except (RuntimeError, subprocess.TimeoutExpired, KeyError) as error:
             print(f"ncu_route.py: {shape}: {error!r}", file=sys.stderr)
-    folder = pathlib.Path(options.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ncu-route.json").write_text(json.dumps(document(options, rows), indent=1) + "\n")
+        # Anew after every shape: a run that is cut off leaves what it had.
+        (folder / "ncu-route.json").write_text(json.dumps(document(options, rows), indent=1) + "\n")
     print("\n".join(table(rows)))
     return 0 if rows else 1
 
