@@ -63,6 +63,7 @@ std::string axes_words(const std::vector<Axis>& axes) {
 
 template <class T>
 T get(const Json& json, const char* key, const std::string& what) {
+  if (!json.contains(key)) reject(what + "." + key, "missing", "every saved case has it");
   try {
     return json.at(key).get<T>();
   } catch (const Json::exception& error) {
@@ -171,7 +172,10 @@ DeploymentSpec deployment_of_line(const LayoutLine& line, std::int32_t num_exper
   return spec;
 }
 
-DeploymentSpec read_deployment(std::string_view text, std::optional<std::int32_t> num_experts) {
+namespace {
+
+DeploymentSpec read_any(std::string_view text, std::optional<std::int32_t> num_experts) {
+  if (text.empty()) reject("layout", "empty", "give a layout, for instance tp=4,ep=2; one rank is tp=1");
   if (text.ends_with(".json")) {
     const Json json = read_json_object(std::filesystem::path(text));
     return deployment_from_json(json.contains("deployment") ? json.at("deployment") : json,
@@ -185,6 +189,24 @@ DeploymentSpec read_deployment(std::string_view text, std::optional<std::int32_t
   if (std::optional<DeploymentSpec> preset = preset_deployment(text, num_experts, read_named_load))
     return *std::move(preset);
   return deployment_of(parse_layout_argument(text, num_experts), std::string(text));
+}
+
+/// Whoever wrote the layout: the limit of the layout language holds.
+DeploymentSpec with_few_ranks(DeploymentSpec spec) {
+  for (const GridSpec& grid : spec.grids) {
+    std::int64_t ranks = 1;
+    for (const Axis& axis : grid.axes) ranks = saturating_product(ranks, std::max(axis.size, 0));
+    if (ranks > kMostFileRanks)
+      reject("number of ranks", std::to_string(ranks),
+             "it must be at most " + std::to_string(kMostFileRanks));
+  }
+  return spec;
+}
+
+}  // namespace
+
+DeploymentSpec read_deployment(std::string_view text, std::optional<std::int32_t> num_experts) {
+  return with_few_ranks(read_any(text, num_experts));
 }
 
 ModelConfig model_argument(const std::string& name_or_file) {
@@ -258,7 +280,8 @@ LayoutCase load_layout_case(const std::filesystem::path& file) {
   one.trial.layer_class = get<std::string>(json, "class", what);
   one.trial.seed = get<std::uint64_t>(json, "seed", what);
   one.trial.sizes = sizes_from(get<Json>(json, "sizes", what), what + ".sizes");
-  one.trial.spec = deployment_from_json(get<Json>(json, "deployment", what), what + ".deployment");
+  one.trial.spec =
+      with_few_ranks(deployment_from_json(get<Json>(json, "deployment", what), what + ".deployment"));
   if (json.contains("mutant")) one.mutant = get<std::string>(json, "mutant", what);
   if (json.contains("sum_over")) one.sum_over = get<std::vector<std::string>>(json, "sum_over", what);
   if (json.contains("backend")) one.backend = get<std::string>(json, "backend", what);

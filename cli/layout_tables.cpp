@@ -10,6 +10,7 @@
 #include "cli/formats/deployment_json.h"
 #include "cli/layout_text.h"
 #include "cli/layout_view.h"
+#include "reference/layout/class_plan.h"
 
 namespace eplora {
 namespace {
@@ -20,7 +21,6 @@ using Groups = std::vector<std::vector<std::int32_t>>;
 struct GroupKind {
   std::string name;
   Groups groups;
-  std::vector<const std::vector<std::int32_t>*> of_rank;
 };
 
 /// Ranks that share a cut of the class: by what is cut.
@@ -33,12 +33,7 @@ std::vector<GroupKind> group_kinds(const LayerClass& c) {
                                                                                {"tokens", cut.tokens},
                                                                                {"layers", cut.layers},
                                                                                {"copies", copy_axes(c)}})
-    if (!axes.empty()) kinds.push_back({name, c.layout.mesh.groups(axes), {}});
-  for (GroupKind& kind : kinds) {
-    kind.of_rank.resize(c.layout.mesh.num_ranks());
-    for (const auto& group : kind.groups)
-      for (const std::int32_t rank : group) kind.of_rank[rank] = &group;
-  }
+    if (!axes.empty()) kinds.push_back({name, c.layout.mesh.groups(axes)});
   return kinds;
 }
 
@@ -114,10 +109,16 @@ void add_owned(std::vector<RankColumn>& columns, const LayoutView& view, const L
   part("stage", c.stages, c.stage);
 }
 
-void add_groups(std::vector<RankColumn>& columns, const std::vector<GroupKind>& kinds) {
-  for (const GroupKind& kind : kinds)
+/// A group is put into words once, however many ranks stand in it.
+void add_groups(std::vector<RankColumn>& columns, const std::vector<GroupKind>& kinds,
+                std::int32_t num_ranks) {
+  for (const GroupKind& kind : kinds) {
+    std::vector<std::string> words;
+    for (const auto& group : kind.groups) words.push_back(describe_ids(group));
     columns.push_back({kind.name, "ranks that share a cut of", kLeft,
-                       [&kind](std::int32_t rank) { return Cell(describe_ids(*kind.of_rank[rank])); }});
+                       [words = std::move(words), of_rank = group_of_rank({{}, kind.groups}, num_ranks)](
+                           std::int32_t rank) { return Cell(words[of_rank[rank]]); }});
+  }
 }
 
 Json path_json(const TokenPath& path) {
@@ -189,9 +190,8 @@ std::vector<NamedTable> rank_tables(const LayoutView& view) {
       columns.clear();
       add_rank(columns);
     }
-    const std::vector<GroupKind> kinds = group_kinds(c);
     add_owned(columns, view, c);
-    add_groups(columns, kinds);
+    add_groups(columns, group_kinds(c), view.deployment.num_ranks);
     tables.push_back(
         {classes.size() == 1 ? "" : "class " + c.spec.name, table_of(columns, view.deployment.num_ranks)});
   }

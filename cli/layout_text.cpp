@@ -10,10 +10,33 @@
 namespace eplora {
 namespace {
 
-bool has_equal_steps(std::span<const std::int32_t> ids) {
-  for (std::size_t i = 2; i < ids.size(); ++i)
-    if (ids[i] - ids[i - 1] != ids[1] - ids[0]) return false;
-  return true;
+/// Ids that follow one another, both ends included.
+struct Run {
+  std::int32_t first, last;
+};
+
+std::vector<Run> runs_of(std::span<const std::int32_t> ids) {
+  std::vector<Run> runs;
+  for (const std::int32_t id : ids) {
+    if (!runs.empty() && id == runs.back().last + 1)
+      runs.back().last = id;
+    else
+      runs.push_back({id, id});
+  }
+  return runs;
+}
+
+/// More than three runs, equally long and equally far apart.
+bool is_regular(const std::vector<Run>& runs) {
+  for (std::size_t i = 1; i < runs.size(); ++i)
+    if (runs[i].last - runs[i].first != runs[0].last - runs[0].first ||
+        runs[i].first - runs[i - 1].first != runs[1].first - runs[0].first || runs[i].first < runs[0].first)
+      return false;
+  return runs.size() > 3;
+}
+
+std::string run_words(const Run& run) {
+  return run.first == run.last ? fmt::format("{}", run.first) : fmt::format("{}-{}", run.first, run.last);
 }
 
 /// Axes of more than one rank, in mesh order; a mesh of one rank sums over nothing.
@@ -27,20 +50,21 @@ std::vector<std::string> wide_axes(const Mesh& mesh,
   return names;
 }
 
+std::string sum_words(const std::vector<std::string>& axes) {
+  return axes.empty() ? "no sum" : fmt::format("sum over {}", fmt::join(axes, ", "));
+}
+
 }  // namespace
 
 std::string describe_ids(std::span<const std::int32_t> ids) {
   if (ids.empty()) return "none";
-  if (ids.size() > 3 && ids[1] - ids[0] > 1 && has_equal_steps(ids))
-    return fmt::format("{},{},..,{}", ids[0], ids[1], ids.back());
+  const std::vector<Run> runs = runs_of(ids);
+  if (is_regular(runs))
+    return fmt::format("{},{},..,{}", run_words(runs[0]), run_words(runs[1]), run_words(runs.back()));
   std::string text;
-  for (std::size_t i = 0; i < ids.size();) {
-    std::size_t end = i + 1;
-    while (end < ids.size() && ids[end] == ids[end - 1] + 1) ++end;
-    text += fmt::format("{}{}", text.empty() ? "" : ",", ids[i]);
-    if (end - i > 1) text += fmt::format("{}{}", end - i > 2 ? "-" : ",", ids[end - 1]);
-    i = end;
-  }
+  for (const Run& run : runs)
+    text += (text.empty() ? "" : ",") +
+            (run.last == run.first + 1 ? fmt::format("{},{}", run.first, run.last) : run_words(run));
   return text;
 }
 
@@ -103,7 +127,12 @@ std::string describe_recombination(const LayerClass& c) {
   const auto concatenated = wide_axes(mesh, {&cut.tokens});
   const std::vector<std::string> unused = copy_axes(c);
   const auto copies = wide_axes(mesh, {&unused});
-  if (!summed.empty()) parts.push_back(fmt::format("sum over {}", fmt::join(summed, ", ")));
+  const auto claimed = c.spec.sum_over ? wide_axes(mesh, {&*c.spec.sum_over}) : summed;
+  if (claimed != summed)
+    parts.push_back(fmt::format("{} (as sum_over claims; the cuts ask for {})", sum_words(claimed),
+                                summed.empty() ? "none" : fmt::format("{}", fmt::join(summed, ", "))));
+  else if (!summed.empty())
+    parts.push_back(sum_words(summed));
   if (!concatenated.empty())
     parts.push_back(fmt::format("concatenate tokens over {}", fmt::join(concatenated, ", ")));
   if (!copies.empty()) parts.push_back(fmt::format("any one copy over {}", fmt::join(copies, ", ")));

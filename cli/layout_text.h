@@ -13,7 +13,8 @@
 
 namespace eplora {
 
-/// "0-63", "0,2,..,126" (equal steps), "0,3,4-7"; "none" when empty. Ids in their own order.
+/// "0-63", "0,2,..,126" and "0-7,16-23,..,112-119" (equal steps), "0,3,4-7"; "none" when empty. Ids in their
+/// own order.
 std::string describe_ids(std::span<const std::int32_t> ids);
 
 /// "[0, 384)".
@@ -36,7 +37,8 @@ std::string describe_columns(const PaddedRange& columns);
 /// "0 B", "1.50 KiB", up to TiB.
 std::string describe_bytes(double bytes);
 
-/// How the ranks' outputs become the layer's: "sum over moe_ep, moe_tp; concatenate tokens over moe_dp".
+/// How the ranks' outputs become the layer's: "sum over moe_ep, moe_tp; concatenate tokens over moe_dp". A
+/// `sum_over` that is another sum than the cuts ask for stands beside it.
 std::string describe_recombination(const LayerClass& layer_class);
 
 /// Axes of the class's grid that cut neither tokens, experts, columns nor layers: copies.

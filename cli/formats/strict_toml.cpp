@@ -14,6 +14,7 @@ std::vector<std::string> names_of(const std::vector<PlacedName>& placed) {
 }
 
 TomlFile::TomlFile(const std::filesystem::path& path) : name_(path.string()) {
+  if (std::filesystem::is_directory(path)) reject("layout file", name_, "it is a folder");
   if (!std::filesystem::is_regular_file(path)) reject("layout file", name_, "there is no such file");
   try {
     root_ = toml::parse_file(name_);

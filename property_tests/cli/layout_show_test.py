@@ -195,13 +195,14 @@ class Pictures(Case):
 
 
 def ids_in(words):
-    """Ranks that a label names: "3", "0-7", "0,2,..,6"."""
+    """Ranks that a label names: "3", "0-7", "0,2,..,6", "0-1,4-5,..,12-13"."""
     if not re.fullmatch(r"[\d,.\-]+", words.split(":")[0]):
         return
-    steps = re.fullmatch(r"(\d+),(\d+),\.\.,(\d+)", words)
+    steps = re.fullmatch(r"(\d+)(?:-(\d+))?,(\d+)(?:-\d+)?,\.\.,(\d+)(?:-\d+)?", words)
     if steps:
-        first, second, last = (int(n) for n in steps.groups())
-        yield from range(first, last + 1, second - first)
+        first, end, second, last = (int(n) for n in steps.groups(default=steps[1]))
+        for start in range(first, last + 1, second - first):
+            yield from range(start, start + end - first + 1)
         return
     for part in re.findall(r"\d+(?:-\d+)?", words.split(":")[0]):
         ends = [int(n) for n in part.split("-")]
@@ -307,6 +308,27 @@ class Show(Case):
         self.refuses(["show", "tp=2048", "--experts", "8", "--intermediate", "2048", "--html", "page.html"], "1024")
         self.refuses(["show", "tp=4,ep=2", *SIZES, "--html", "nowhere/page.html"], "nowhere/page.html")
         self.refuses(["show", str(ROOT / "examples/layouts/padded_columns.toml"), "--intermediate", "64"], "zeros alone")
+        self.refuses(["show", "", *SIZES], "layout is empty")
+        for layout in ("tp=2000000000,ep=2000000000", "order=moe_ep:1048576,placement=linear", "vllm:dp=262144,ep"):
+            self.refuses(["show", layout, *SIZES], "number of ranks", "131072")
+        with tempfile.TemporaryDirectory(suffix=".toml") as folder:
+            self.refuses(["show", folder, *SIZES], "folder")
+
+
+class Words(Case):
+    def test_a_claimed_sum_stands_beside_the_sum_that_the_cuts_ask_for(self):
+        layout = self.folder / "claim.toml"
+        for claim, words in (('["tp"]', "sum over tp (as sum_over claims; the cuts ask for ep, tp)"),
+                             ("[]", "no sum (as sum_over claims; the cuts ask for ep, tp)"), ('["tp", "ep"]', "sum over ep, tp")):
+            layout.write_text('axes = [{name = "ep", size = 2}, {name = "tp", size = 2}]\n'
+                              f'sum_over = {claim}\nsharding = {{experts = ["ep"], intermediate = ["tp"]}}\n')
+            self.assertEqual(document("show", str(layout), *SIZES)["classes"][0]["recombine"], words)
+            self.assertIn(f"recombine   {words}\n", run("show", str(layout), *SIZES).stdout)
+
+    def test_runs_at_equal_steps_are_told_by_the_first_two_and_the_last(self):
+        done = run("show", "vllm:tp=4,dp=8,pp=2,ep", "--experts", "32", "--intermediate", "64")
+        self.assertIn(" 0-3,8-11,..,56-59 ", done.stdout)
+        self.assertIn(" 4-7,12-15,..,60-63 ", done.stdout)
 
 
 class Diff(Case):
