@@ -4,6 +4,9 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <map>
@@ -50,6 +53,28 @@ struct Program {
   std::function<int(const Output&)> chosen;
 };
 
+/// The library's own checks print the limits of a double in full, and let "nan" through.
+CLI::Validator positive_number() {
+  return {[](std::string& text) -> std::string {
+            double value = 0;
+            const bool good = CLI::detail::lexical_cast(text, value) && std::isfinite(value) && value > 0;
+            return good ? "" : "Value " + text + " must be a finite number > 0";
+          },
+          ""};
+}
+
+CLI::Validator seed_number() {
+  return {[](std::string& text) -> std::string {
+            std::uint64_t value = 0;
+            const char* const last = text.data() + text.size();
+            const auto [end, fault] = std::from_chars(text.data(), last, value);
+            return fault == std::errc{} && end == last
+                       ? ""
+                       : "Value " + text + " not in range 0 to 18446744073709551615";
+          },
+          ""};
+}
+
 CLI::App* command(CLI::App& parent, Program& program, const std::string& name, const std::string& about,
                   const std::string& example, std::function<int(const Output&)> run) {
   CLI::App* app = parent.add_subcommand(name, about);
@@ -95,7 +120,7 @@ void add_compare(Program& program) {
       ->delimiter(',')
       ->type_name("NAME");
   app->add_option("--seed", options.seed, "seed of the synthetic routing")
-      ->check(CLI::Range(0.0, 0x1p64).description(""))
+      ->check(seed_number())
       ->type_name("S")
       ->capture_default_str();
 }
@@ -127,7 +152,7 @@ void add_check(Program& program) {
           std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"min", 60}, {"h", 3600}}))
       ->type_name("TIME");
   app->add_option("--seed", options.seed, "seed; equal seeds, equal cases")
-      ->check(CLI::Range(0.0, 0x1p64).description(""))
+      ->check(seed_number())
       ->type_name("S")
       ->capture_default_str();
   app->add_option("--replay", options.replay, "run the one case of a saved file")->type_name("FILE");
@@ -199,7 +224,7 @@ void add_layout_check(CLI::App& layout, Program& program) {
       ->type_name("N")
       ->capture_default_str();
   app->add_option("--seed", options.seed, "seed; equal seeds, equal batches")
-      ->check(CLI::Range(0.0, 0x1p64).description(""))
+      ->check(seed_number())
       ->type_name("S")
       ->capture_default_str();
   app->add_option("--save", options.save, "folder for the smallest cases")->type_name("DIR");
@@ -297,7 +322,7 @@ void add_layout_cost(CLI::App& layout, Program& program) {
       ->type_name("TRACE")
       ->capture_default_str();
   app->add_option("--seed", options.seed, "seed of a synthetic trace")
-      ->check(CLI::Range(0.0, 0x1p64).description(""))
+      ->check(seed_number())
       ->type_name("S")
       ->capture_default_str();
   add_priced_sizes(app, options);
@@ -314,16 +339,16 @@ void add_layout_cost(CLI::App& layout, Program& program) {
   app->add_flag("--per-slot", options.per_slot,
                 "a hidden state travels once a slot, not once for a token and rank");
   app->add_option("--tflops", options.tflops, "peak compute of a rank, TFLOP/s (default 989.4)")
-      ->check(CLI::PositiveNumber.description(""))
+      ->check(positive_number())
       ->type_name("X");
   app->add_option("--memory-rate", options.memory_rate, "memory of a rank, GB/s (default 3350)")
-      ->check(CLI::PositiveNumber.description(""))
+      ->check(positive_number())
       ->type_name("X");
   app->add_option("--inside-rate", options.inside_rate, "links inside a node, GB/s one way (default 450)")
-      ->check(CLI::PositiveNumber.description(""))
+      ->check(positive_number())
       ->type_name("X");
   app->add_option("--between-rate", options.between_rate, "links between nodes, GB/s one way (default 50)")
-      ->check(CLI::PositiveNumber.description(""))
+      ->check(positive_number())
       ->type_name("X");
 }
 
@@ -370,7 +395,7 @@ void add_layout_eplb(CLI::App& layout, Program& program) {
       ->type_name("T")
       ->capture_default_str();
   app->add_option("--seed", options.seed, "seed of a synthetic trace")
-      ->check(CLI::Range(0.0, 0x1p64).description(""))
+      ->check(seed_number())
       ->type_name("S")
       ->capture_default_str();
   app->add_option("--model", options.model,
@@ -452,7 +477,7 @@ void add_mutants(Program& program) {
       ->check(CLI::Range(1, 100'000'000).description(""))
       ->type_name("N");
   app->add_option("--seed", options.seed, "seed; equal seeds, equal cases")
-      ->check(CLI::Range(0.0, 0x1p64).description(""))
+      ->check(seed_number())
       ->type_name("S")
       ->capture_default_str();
 }
@@ -474,7 +499,7 @@ void add_bench_files(CLI::App& bench, Program& program) {
       ->type_name("N")
       ->capture_default_str();
   app->add_option("--seed", verify.seed, "seed of the draw")
-      ->check(CLI::Range(0.0, 0x1p64).description(""))
+      ->check(seed_number())
       ->type_name("S")
       ->capture_default_str();
 

@@ -174,6 +174,9 @@ class Report(Case):
         self.refuses(["tp=4,ep=2", *QWEN, "--tokens", -1], "--tokens")
         self.refuses(["tp=4,ep=2", *QWEN, "--tokens", 4, "--trace", "zipf:x"], "zipf:x")
         self.refuses(["tp=4,ep=2", *QWEN, "--trace", "nowhere.npy"], "nowhere.npy")
+        for rate in ("nan", "inf", "0", "-1"):
+            self.refuses(["tp=4,ep=2", *QWEN, "--tokens", 4, "--tflops", rate], "--tflops", rate, "finite number > 0")
+        self.refuses(["tp=4,ep=2", *QWEN, "--tokens", 4, "--seed", 2**64], "--seed", str(2**64), str(2**64 - 1))
         self.refuses(["tp=4,ep=2", *QWEN, "--tokens", 4, "--dtype", "int3"], "--dtype", "int3")
         self.refuses(["tp=4,ep=2", *QWEN, "--tokens", 4, "--exchange", "post"], "--exchange", "post")
         self.refuses(["tp=4,ep=2", *QWEN, "--tokens", 4, "--block-size", 0], "--block-size")
