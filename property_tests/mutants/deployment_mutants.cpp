@@ -249,6 +249,33 @@ void local_names(const Deployment&, ClassPlan& plan) {
     for (std::size_t j = 0; j < row.size(); ++j) row[j] = static_cast<std::int32_t>(j);
 }
 
+// The loader copies the whole fused tensor: row j is expert j on every EP rank.
+void loader_without_ep(const Deployment&, ClassPlan& plan) {
+  for (auto& row : plan.loaded) {
+    row.resize(plan.num_ids());
+    for (std::int32_t e = 0; e < plan.num_ids(); ++e) row[e] = e;
+  }
+}
+
+// A slice that is local already is narrowed again.
+void narrowed_again(const Deployment&, ClassPlan& plan) {
+  for (RankPlan& rank : plan.ranks) {
+    Range& own = rank.columns.real;
+    const Range part = contiguous_part(own.end - own.begin, rank.place.moe_tp, rank.place.moe_tp_rank);
+    own = {own.begin + part.begin, own.begin + part.end};
+  }
+}
+
+// Ids that dispatch has made local go through its map again.
+void mapped_twice(const Deployment&, ClassPlan& plan) {
+  for (DispatchTable& table : plan.dispatch) {
+    if (!table.offsets.empty()) continue;
+    const std::vector<std::int32_t> once = table.local_ids;
+    for (std::int32_t& id : table.local_ids)
+      if (id >= 0) id = once[id];
+  }
+}
+
 // Gate and up of B are cut stacked, though the weight is interleaved (or the other way round).
 void other_form(const Deployment&, ClassPlan& plan) {
   if (plan.base_form == WeightForm::non_gated) return;
@@ -359,6 +386,12 @@ std::vector<LayoutMutant> made() {
       with(ep_tp(), fully));
   add("local-id-into-global", "THUDM/slime#1799",
       "a local number is used as a global one when weights are loaded", local_names, ep_tp());
+  add("fused-loader-no-ep", "sgl-project/sglang#22787", "every EP rank loads the experts of the whole model",
+      loader_without_ep, ep_tp());
+  add("double-shard", "vllm-project/vllm#34291", "columns that are cut already are cut again", narrowed_again,
+      ep_tp());
+  add("eplb-shared-index", "sgl-project/sglang#25285", "dispatch maps ids that are mapped already",
+      mapped_twice, ep_tp());
   add("gate-up-tp-order", "NVIDIA-NeMo/Megatron-Bridge#1817",
       "halves of gate_up B stand in another form than the weight", other_form, ep_tp());
   add("fused-shared-E", "vllm-project/vllm#51632",
