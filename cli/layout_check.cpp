@@ -15,6 +15,7 @@
 #include "cli/formats/deployment_json.h"
 #include "cli/json_output.h"
 #include "cli/layout_proof_rows.h"
+#include "cli/layout_text.h"
 #include "cli/project_files.h"
 #include "cli/table.h"
 #include "reference/check.h"
@@ -161,9 +162,9 @@ int check_layout(const LayoutCheckOptions& options, const Output& output) {
     std::string experts_words;
     for (const LayerClass& c : deployment.classes)
       experts_words +=
-          fmt::format("{}{} experts", experts_words.empty() ? "" : ", ", c.spec.placement.num_experts);
-    fmt::print("{}\n{} ranks, {}\n\n", styled("Layout " + options.layout, Style::heading, output.color),
-               deployment.num_ranks, experts_words);
+          (experts_words.empty() ? "" : ", ") + describe_count(c.spec.placement.num_experts, "expert");
+    fmt::print("{}\n{}, {}\n\n", styled("Layout " + options.layout, Style::heading, output.color),
+               describe_count(deployment.num_ranks, "rank"), experts_words);
     print_rows(rows, deployment.classes.size() > 1, output);
     for (const Printed& one : rows)
       if (one.row.state == State::broken) print_broken(one, output);

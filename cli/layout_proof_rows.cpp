@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "cli/layout_golden_rows.h"
+#include "cli/layout_text.h"
 #include "optimized/guarded_run.h"
 #include "reference/check.h"
 
@@ -128,7 +129,7 @@ class Prover {
       ProofRow row = row_of(proof, c);
       if (proof == Proof::groups) row.layer_class = "";
       const contract::Verdict bad = suite::prove(proof, resolved);
-      row.tried = fmt::format("all {} ranks", full_.num_ranks);
+      row.tried = full_.num_ranks == 1 ? "1 rank" : fmt::format("all {} ranks", full_.num_ranks);
       if (proof == Proof::slices || proof == Proof::reductions) row.tried += ", " + sizes_words(trial.sizes);
       if (proof == Proof::owners) row.tried += fmt::format(", E={}", resolved.plan.num_ids());
       if (proof == Proof::replicas)
@@ -140,8 +141,9 @@ class Prover {
   }
 
   std::string ranks_words() const {
-    if (few_.num_ranks == full_.num_ranks) return fmt::format("{} ranks", few_.num_ranks);
-    return fmt::format("{} ranks, shrunk from {}", few_.num_ranks, full_.num_ranks);
+    std::string ranks = describe_count(few_.num_ranks, "rank");
+    if (few_.num_ranks == full_.num_ranks) return ranks;
+    return fmt::format("{}, shrunk from {}", ranks, full_.num_ranks);
   }
 
   void numbers(const LayerClass& c) {

@@ -28,7 +28,7 @@ void print_view(const LayoutView& view, const Output& output) {
     fmt::print("{}     {}\n", d.spec.grids.size() > 1 ? "experts" : "mesh   ", class_sentence(view, c));
     if (const std::string shared = shared_sentence(view, c); !shared.empty())
       fmt::print("shared      {}\n", shared);
-    fmt::print("a rank      {} experts\n", describe_expert_counts(c.layout.placement));
+    fmt::print("a rank      {}\n", describe_count(describe_expert_counts(c.layout.placement), "expert"));
     fmt::print("recombine   {}\n", describe_recombination(c));
   }
   for (const NamedTable& one : rank_tables(view)) {

@@ -95,6 +95,14 @@ std::string describe_expert_counts(const Placement& placement) {
   return low == high ? fmt::format("{}", low) : fmt::format("{}-{}", low, high);
 }
 
+std::string describe_count(std::string_view number, std::string_view noun) {
+  return fmt::format("{} {}{}", number, noun, number == "1" ? "" : "s");
+}
+
+std::string describe_count(std::int64_t number, std::string_view noun) {
+  return describe_count(fmt::format("{}", number), noun);
+}
+
 std::string describe_columns(const PaddedRange& columns) {
   return describe_range(columns.real) +
          (columns.padding == 0 ? "" : fmt::format(" + {} zeros", columns.padding));

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "reference/layout/deployment.h"
@@ -33,6 +34,10 @@ std::string describe_expert_counts(const Placement& placement);
 
 /// "[0, 360) + 24 zeros": the model's columns, then the padding.
 std::string describe_columns(const PaddedRange& columns);
+
+/// "1 rank", "8 ranks"; `number` may be a span of numbers: "0-1 experts".
+std::string describe_count(std::string_view number, std::string_view noun);
+std::string describe_count(std::int64_t number, std::string_view noun);
 
 /// "0 B", "1.50 KiB", up to TiB.
 std::string describe_bytes(double bytes);

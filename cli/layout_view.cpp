@@ -105,18 +105,18 @@ std::string layers_sentence(const LayoutView& view, const LayerClass& c) {
 
 std::string class_sentence(const LayoutView& view, const LayerClass& c) {
   const LayerClassSpec& spec = c.spec;
-  std::string words = fmt::format("{}.  {} experts, {} placement",
-                                  describe_mesh(c.layout.mesh, view.deployment.meshes.size() == 1),
-                                  spec.placement.num_experts, to_string(spec.placement.rule));
+  std::string words =
+      fmt::format("{}.  {}, {} placement", describe_mesh(c.layout.mesh, view.deployment.meshes.size() == 1),
+                  describe_count(spec.placement.num_experts, "expert"), to_string(spec.placement.rule));
   std::int64_t slots = 0;
   for (const auto& experts : c.layout.placement.experts_of_rank())
     slots += static_cast<std::int64_t>(experts.size());
   const bool fused = spec.shared_experts.kind == SharedExpertsKind::fused;
   slots -= fused ? std::int64_t{spec.shared_experts.count} * c.layout.placement.ep() : 0;
   if (slots > spec.placement.num_experts)
-    words += fmt::format(", {} replicas picked by {}", slots - spec.placement.num_experts,
+    words += fmt::format(", {} picked by {}", describe_count(slots - spec.placement.num_experts, "replica"),
                          to_string(spec.placement.replicas));
-  words += fmt::format(".  {} columns", view.intermediate);
+  words += ".  " + describe_count(view.intermediate, "column");
   if (spec.padding.multiple > 1)
     words += fmt::format(", padded to multiples of {}{}", spec.padding.multiple,
                          spec.padding.place == PaddingPlace::end ? " at the end" : " a rank");

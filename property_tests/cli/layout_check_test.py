@@ -5,6 +5,7 @@ with a smaller case that replays, every layout mutant is caught, bad input is re
 
 usage: property_tests/cli/layout_check_test.py PATH_TO_EPLORA [unittest options]
 """
+import copy
 import json
 import shutil
 import subprocess
@@ -83,6 +84,16 @@ class Check(Case):
             other = self.folder / "other.json"
             other.write_text(json.dumps({**mended, "backend": backend}))
             self.assertEqual(run("check", "--replay", str(other)).returncode, code, backend)
+        for change, mentions in ((lambda c: c.pop("sizes"), ("sizes is missing", "every saved case")),
+                                 (lambda c: c["deployment"]["classes"][0]["placement"].update(num_experts=0), ("num_experts is 0", "[1, ")),
+                                 (lambda c: c["deployment"]["grids"][0]["axes"][0].update(size=2**30), ("number of ranks", "131072"))):
+            wrong = copy.deepcopy(mended)
+            change(wrong)
+            other.write_text(json.dumps(wrong))
+            done = run("check", "--replay", str(other))
+            self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
+            for mention in mentions:
+                self.assertIn(mention, done.stderr)
         mended.pop("sum_over")
         Path(whole["smallest"]["file"]).write_text(json.dumps(mended))
         self.assertEqual(run(*whole["smallest"]["replay"].split()[2:]).returncode, 0)
@@ -171,6 +182,7 @@ class Check(Case):
         self.refuses(["check", "order=moe_xp:2", "--experts", "8"], "moe_xp")
         self.refuses(["check", "order=moe_ep:2,order=moe_ep:4", "--experts", "8"], "once")
         self.refuses(["check", "--replay", "nowhere.json"], "nowhere.json")
+        self.refuses(["check", *PLAIN, "--seed", "-1"], "--seed", "0 to 18446744073709551615")
         self.refuses(["check", "--mutant", "nothing"], "world-rank-as-ep")
 
 

@@ -88,6 +88,7 @@ Table placed(const ExpertPlacementSpec& placement, std::int32_t ep, const std::s
 
 void check_class(const LayerClassSpec& c) {
   const std::string at = "class " + c.name + ": ";
+  require_in_range(at + "num_experts", c.placement.num_experts, 1, kMaxIndex);
   require_in_range(at + "padding", c.padding.multiple, 1, kMaxIndex);
   require_in_range(at + "interleave_block", c.interleave_block, 1, kMaxIndex);
   if (c.weight_form != WeightForm::block_interleaved && c.interleave_block != 1)
