@@ -137,11 +137,7 @@ int run_bench(const BenchOptions& options, const Output& output) {
   nlohmann::ordered_json document = json_document("results");
   document.update(bench::to_json(record));
   const std::string text = bench::to_text(document);
-  if (!options.output.empty()) {
-    AtomicFile file(options.output);
-    file.write(std::as_bytes(std::span(text)));
-    file.commit();
-  }
+  if (!options.output.empty()) write_text_file(options.output, text);
   if (output.json)
     fmt::print("{}", text);
   else

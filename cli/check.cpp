@@ -48,21 +48,18 @@ std::vector<std::unique_ptr<Backend>> chosen_backends(const std::vector<std::str
   return backends;
 }
 
-/// The project's own folder for failures, which version control ignores, or one where the program runs.
-std::filesystem::path failures_folder(const std::string& chosen) {
-  if (!chosen.empty()) return chosen;
-  const std::filesystem::path project = project_folder("property_tests");
-  if (project.empty()) return "eplora_failures";
-  const std::filesystem::path near = std::filesystem::proximate(project / "failures");
-  return near.begin()->string() == ".." ? project / "failures" : near;  // a short replay line where one works
-}
-
-suite::RunOptions run_options(const CheckOptions& options, Progress& line) {
+/// Without what differs between a run and a child of one.
+suite::RunOptions common_options(const CheckOptions& options) {
   suite::RunOptions run;
   run.cases = options.cases == 0 && options.seconds > 0 ? kNoCaseLimit : options.cases;
   run.seed = options.seed;
   run.reruns = options.reruns;
   run.shrink_limit = options.shrink_limit;
+  return run;
+}
+
+suite::RunOptions run_options(const CheckOptions& options, Progress& line) {
+  suite::RunOptions run = common_options(options);
   run.save_dir = failures_folder(options.save);
   run.progress = [&line](const suite::Progress& progress) {
     line.say(progress.shrinking
@@ -105,15 +102,11 @@ suite::Outcome outcome_of_file(const std::string& file, Backend& backend, const 
 [[noreturn]] void run_as_child(const CheckOptions& options) {
   try {
     begin_as_child(options.child);
-    setenv("EPLORA_CASE_PROCESS", "1",
-           1);  // a bridge to another process starts it now, before the first case
+    // A bridge to another process starts it now, before the first case.
+    setenv("EPLORA_CASE_PROCESS", "1", 1);
     const auto backend = make_backend(options.backends.at(0));
     wake_device(*backend);
-    suite::RunOptions run;
-    run.cases = options.cases == 0 && options.seconds > 0 ? kNoCaseLimit : options.cases;
-    run.seed = options.seed;
-    run.reruns = options.reruns;
-    run.shrink_limit = options.shrink_limit;
+    suite::RunOptions run = common_options(options);
     run.time_limit = options.seconds;
     run.save_dir = options.save;
     report_to_parent(options.child,
@@ -184,6 +177,7 @@ int run_check(const CheckOptions& options, const Output& output) {
     reject("--corpus", options.corpus + " beside --replay", "one of the two");
   // Said before an hour of work, not after it.
   if (!options.report.empty()) AtomicFile(options.report);
+  if (!options.save.empty()) make_folder("--save", options.save);
   const auto backends = chosen_backends(options.backends);
   const Clock::time_point start = Clock::now();
   Progress line;

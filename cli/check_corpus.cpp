@@ -7,7 +7,6 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
-#include <span>
 
 #include "cli/formats/atomic_file.h"
 #include "cli/project_files.h"
@@ -56,12 +55,8 @@ bool Corpus::add(const suite::Counterexample& found) {
   const fs::path path =
       folder_ / (file.at("property").get<std::string>() + "." + content_hash(file) + ".json");
   if (fs::exists(path)) return false;
-  std::error_code error;
-  fs::create_directories(folder_, error);
-  if (error) reject("--corpus", folder_.string(), "a folder that can be made: " + error.message());
-  AtomicFile out(path);
-  out.write(std::as_bytes(std::span(found.json)));
-  out.commit();
+  make_folder("--corpus", folder_);
+  write_text_file(path, found.json);
   ++added_;
   return true;
 }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <map>
-#include <span>
 
 #include "cli/check_picture.h"
 #include "cli/formats/atomic_file.h"
@@ -221,10 +220,7 @@ std::string report_html(const ReportPage& page) {
 }
 
 void write_report(const std::filesystem::path& path, const ReportPage& page) {
-  const std::string html = report_html(page);
-  AtomicFile file(path);
-  file.write(std::as_bytes(std::span(html)));
-  file.commit();
+  write_text_file(path, report_html(page));
 }
 
 }  // namespace eplora

@@ -273,10 +273,9 @@ suite::Outcome run_in_child(const suite::PropertyInfo& property, const std::stri
                                            {"--property", property.full_name(), "--seed",
                                             std::to_string(options.seed), "--save", options.save_dir});
   words.insert(words.end(), {"--reruns", std::to_string(options.reruns), "--shrink-for",
-                             fmt::format("{:.6f}s", options.shrink_limit)});
+                             fmt::format("{}s", options.shrink_limit)});
   if (options.cases > 0) words.insert(words.end(), {"--cases", std::to_string(options.cases)});
-  if (options.time_limit > 0)
-    words.insert(words.end(), {"--for", fmt::format("{:.6f}s", options.time_limit)});
+  if (options.time_limit > 0) words.insert(words.end(), {"--for", fmt::format("{}s", options.time_limit)});
   const End end = run_child(words, folder, case_limit);
   suite::Outcome outcome = end.kind == End::Kind::outcome
                                ? outcome_from(nlohmann::json::parse(text_of(folder.outcome())), backend)

@@ -36,15 +36,6 @@ Backends chosen_backends(const std::vector<std::string>& names) {
   return backends;
 }
 
-/// The project's own folder for failures, which version control ignores, or one where the program runs.
-std::filesystem::path failures_folder(const std::string& chosen) {
-  if (!chosen.empty()) return chosen;
-  const std::filesystem::path project = project_folder("property_tests");
-  if (project.empty()) return "eplora_failures";
-  const std::filesystem::path near = std::filesystem::proximate(project / "failures");
-  return near.begin()->string() == ".." ? project / "failures" : near;
-}
-
 std::string state_word(State state) {
   return state == State::holds ? "holds" : state == State::broken ? "BROKEN" : "skipped";
 }

@@ -4,9 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <span>
 
 #include "cli/commands.h"
 #include "cli/exit_code.h"
@@ -146,12 +146,6 @@ Json json_of(std::int32_t layer, const Outcome& one, const std::vector<std::int6
   return entry;
 }
 
-void write_text(const std::string& path, const std::string& text) {
-  AtomicFile file{std::filesystem::path(path)};
-  file.write(std::as_bytes(std::span(text)));
-  file.commit();
-}
-
 void print_document(const Balanced& what, const DeploymentSpec& spec, const std::vector<Outcome>& outcomes,
                     const EplbSizes& sizes) {
   Json document = json_document("layout_eplb");
@@ -197,7 +191,7 @@ int run_layout_eplb(const LayoutEplbOptions& options, const Output& output) {
   std::vector<Outcome> outcomes;
   for (std::size_t row = 0; row < what.load.size(); ++row)
     outcomes.push_back(outcome_of(what.load[row], spec.classes[row].placement.table, balance));
-  if (!options.toml.empty()) write_text(options.toml, write_deployment_toml(spec));
+  if (!options.toml.empty()) write_text_file(options.toml, write_deployment_toml(spec));
   if (output.json)
     print_document(what, spec, outcomes, balance);
   else

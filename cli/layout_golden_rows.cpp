@@ -16,7 +16,7 @@ namespace {
 
 using State = ProofRow::State;
 
-/// The class with a fixture's expert count; nothing where its placement cannot take it.
+/// Gives the class of the layout a fixture's expert count, or says why it cannot take it.
 std::optional<std::string> fit_fixture(DeploymentSpec& spec, const LayerClass& layer_class,
                                        const GoldenFixture& fixture) {
   for (LayerClassSpec& c : spec.classes) {

@@ -252,9 +252,7 @@ suite::Spoil spoil_of(const LayoutCase& one) {
 
 std::filesystem::path save_layout_case(const std::filesystem::path& folder, const std::string& name,
                                        const LayoutCase& one) {
-  std::error_code fault;
-  std::filesystem::create_directories(folder, fault);
-  if (fault) reject("--save", folder.string(), "a directory that can be written");
+  make_folder("--save", folder);
   Json json = {
       {"schema", kSchema},      {"proof", to_string(one.proof)},     {"class", one.trial.layer_class},
       {"seed", one.trial.seed}, {"sizes", json_of(one.trial.sizes)}, {"deployment", to_json(one.trial.spec)}};

@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "cli/commands.h"
 #include "cli/exit_code.h"
+#include "cli/formats/atomic_file.h"
 #include "cli/json_output.h"
 #include "cli/progress.h"
 #include "cli/table.h"
@@ -94,10 +94,8 @@ nlohmann::ordered_json entry_of(const suite::Mutant& mutant, const Kills& kills)
 }
 
 void save(const std::filesystem::path& folder, const std::string& id, const std::string& text) {
-  std::filesystem::create_directories(folder);
-  std::ofstream file(folder / (id + ".json"), std::ios::binary | std::ios::trunc);
-  file << text << std::flush;
-  if (!file) reject("--save", folder.string(), "a directory that can be written");
+  make_folder("--save", folder);
+  write_text_file(folder / (id + ".json"), text);
 }
 
 Table table_of(int seeds) {

@@ -16,7 +16,6 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  bool visible() const { return visible_; }
   /// Is told everything that `say` is told, shown or not.
   std::function<void(const std::string&)> listener;
   /// Shows `text`, at most ten times a second and cut to the terminal's width.

@@ -26,4 +26,12 @@ std::vector<fs::path> files_in(const fs::path& folder, const std::string& extens
   return files;
 }
 
+fs::path failures_folder(const std::string& chosen) {
+  if (!chosen.empty()) return chosen;
+  const fs::path project = project_folder("property_tests");
+  if (project.empty()) return "eplora_failures";
+  const fs::path near = fs::proximate(project / "failures");
+  return near.begin()->string() == ".." ? project / "failures" : near;
+}
+
 }  // namespace eplora

@@ -17,4 +17,8 @@ std::filesystem::path project_folder(const std::filesystem::path& relative);
 std::vector<std::filesystem::path> files_in(const std::filesystem::path& folder,
                                             const std::string& extension);
 
+/// Where counterexamples go: `chosen` if it is not empty, else the project's own folder for failures, which
+/// version control ignores, else one where the program runs. Relative where that makes a short replay line.
+std::filesystem::path failures_folder(const std::string& chosen);
+
 }  // namespace eplora

@@ -66,6 +66,11 @@ std::vector<RecordedColumn> read_recorded_results(const std::filesystem::path& f
       reject(path.string(), "no " + std::string(kFirstSchema) + " document", error.what());
     }
   }
+  std::erase_if(columns, [columns](const RecordedColumn& one) {
+    return std::any_of(columns.begin(), columns.end(), [&](const RecordedColumn& other) {
+      return other.backend == one.backend && other.device == one.device && other.date > one.date;
+    });
+  });
   return columns;
 }
 

@@ -29,8 +29,8 @@ struct RecordedColumn {
   std::optional<double> median(const TimedProblem& problem) const;
 };
 
-/// One column for each (backend, device, date), by file name. Files of another schema are left alone; one
-/// that claims ours and breaks it is `InvalidArgument`.
+/// One column for each backend on a device, of the latest date recorded there, by file name. Files of another
+/// schema are left alone; one that claims ours and breaks it is `InvalidArgument`.
 std::vector<RecordedColumn> read_recorded_results(const std::filesystem::path& folder);
 
 }  // namespace eplora

@@ -126,7 +126,7 @@ double SvgCanvas::paragraph(double x, double y, double room, const std::string& 
       y += line;
       held.clear();
     }
-    held += held.empty() ? more.substr(more.find_first_not_of(' ')) : more;
+    held += held.empty() ? more.substr(std::min(more.find_first_not_of(' '), more.size())) : more;
     begin = end;
   }
   text(x, y, held, style);

@@ -114,9 +114,13 @@ def main():
             return text.replace(str(library), name)
 
         def relay(lines, to):
-            for line in lines:  # as they come: imports make a run long enough to be watched
-                to.write(ours_of(line))
-                to.flush()
+            try:
+                for line in lines:  # as they come: imports make a run long enough to be watched
+                    to.write(ours_of(line))
+                    to.flush()
+            except BrokenPipeError:  # nobody reads on: the program learns it by its own pipe
+                lines.close()
+                os.dup2(os.open(os.devnull, os.O_WRONLY), to.fileno())  # for what is still to be flushed
 
         ran = subprocess.Popen([str(eplora), "check", "--backend", str(library), *more], env=environment, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -411,6 +411,9 @@ def markdown(document, bench):
 
 def merge(paths, output):
     documents = [read_json(path) for path in paths]
+    for path, document in zip(paths, documents):
+        if document.get("schema") != SCHEMA:
+            sys.exit(f"gpu_test: {path}: its schema is {document.get('schema')}; it must be a file of {SCHEMA}")
     head = {key: value for key, value in documents[0].items() if key != "stages"}
     for path, document in zip(paths, documents):
         for key in ("schema", "commit", "device", "date"):

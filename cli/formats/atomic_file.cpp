@@ -42,4 +42,10 @@ void write_text_file(const std::filesystem::path& path, std::string_view text) {
   file.commit();
 }
 
+void make_folder(const std::string& argument, const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) reject(argument, folder.string(), "it must be a folder that can be created: " + error.message());
+}
+
 }  // namespace eplora

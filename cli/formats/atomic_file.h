@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace eplora {
@@ -33,5 +34,9 @@ class AtomicFile {
 
 /// The whole of a file, or an exception as above and no change.
 void write_text_file(const std::filesystem::path& path, std::string_view text);
+
+/// Makes `folder`, and those it stands in, unless they are there. Throws `InvalidArgument`, which names it as
+/// `argument`, where that cannot be.
+void make_folder(const std::string& argument, const std::filesystem::path& folder);
 
 }  // namespace eplora

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The writing half of deployment_file.h.
-#include <array>
 
 #include "cli/formats/deployment_file.h"
 #include "cli/formats/strict_toml.h"

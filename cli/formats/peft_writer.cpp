@@ -50,9 +50,7 @@ class PeftWriter {
     const std::string text = config().dump(2) + "\n";
     for (std::size_t i = 0; i < tensors_.size(); ++i) tensors_[i].data = contents_[i].data();
     safetensors_header(tensors_);  // its checks, before the folder is touched
-    std::error_code error;
-    std::filesystem::create_directories(folder, error);
-    if (error) reject(folder.string(), "not a folder", "it must be a folder that can be created");
+    make_folder("adapter", folder);
     AtomicFile config_file(folder / "adapter_config.json");
     config_file.write(std::as_bytes(std::span(text)));
     write_safetensors(folder / "adapter_model.safetensors", tensors_, {{"format", "pt"}});

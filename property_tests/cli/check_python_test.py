@@ -158,6 +158,14 @@ class CheckPython(unittest.TestCase):
         self.faulty("hang", "its process was killed", "--time-limit", "1s")
         self.faulty("leaves", "exit code 7")
 
+    def test_it_ends_when_nobody_reads_on(self):
+        command = [sys.executable, str(ROOT / "scripts/check_python.py"), str(EXAMPLES / "align_numpy.py:align"), "--op", "align",
+                   "--eplora", EPLORA, "--cases", "50"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as ran:
+            ran.stdout.readline()
+            ran.stdout.close()
+            self.assertEqual((ran.wait(timeout=60), ran.stderr.read()), (128 + 13, ""))  # SIGPIPE, as of any program
+
     def test_a_restriction_must_be_declared(self):
         self.check(f"{self.file}:sentinels_first", "--cases", "100", code=1)
         said = self.check(f"{self.file}:sentinels_first", "--cases", "100", "--form", "sentinel=first")

@@ -97,7 +97,13 @@ class Usage(Case):
         self.refuses(["check", "--cases", "0"], "--cases", "0")
         self.refuses(["check", "--cases", "many"], "--cases", "many")
         self.refuses(["check", "--for", "3 fortnights"], "--for")
-        self.refuses(["check", "--seed", "-1"], "--seed")
+        for flag in ("--for", "--time-limit", "--shrink-for"):
+            for time in ("-5s", "0", "1e400"):
+                self.refuses(["check", flag, time], flag, "0 (excluded) to 31622400 s")
+        for seed in ("-1", "1.5", "joy", "18446744073709551616"):
+            self.refuses(["check", "--seed", seed], "--seed", seed, "0 to 18446744073709551615")
+        for words in (["check", "--backend", "mutant-remap-neg"], ["mutants", "--mutant", "remap-neg"]):
+            self.refuses([*words, "--save", "/dev/null/folder"], "--save is /dev/null/folder", "can be created")
         self.refuses(["check", "--replay"], "--replay")
         self.refuses(["list", "--color", "sometimes"], "--color", "sometimes")
         self.refuses(["compare", "--tokens", "-1"], "--tokens", "-1")

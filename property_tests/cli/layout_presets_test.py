@@ -84,7 +84,10 @@ class Presets(Case):
     def test_every_preset_is_priced(self):
         for preset in PRESETS:
             found = self.document("cost", preset, "--model", MODEL, "--tokens", "256")
-            self.assertGreater(found["seconds"] if "seconds" in found else len(found), 0, preset)
+            self.assertGreater(found["seconds"], 0, preset)
+            self.assertEqual(len(found["ranks"]), found["num_ranks"], preset)
+            self.assertEqual(sum(c["layers"] for c in found["classes"]), 48, preset)
+            self.assertEqual({c["unrouted_slots"] for c in found["classes"]}, {0}, preset)
 
     def test_compare_runs_the_golden_fixtures_under_a_preset(self):
         fixture = Path(__file__).resolve().parents[1] / "golden" / "qwen3-moe-tiny-fused"  # 8 experts, I = 48

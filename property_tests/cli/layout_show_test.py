@@ -172,6 +172,15 @@ class Pictures(Case):
             inside = [b for b in boxes if x <= b["x"] and b["x"] + b["width"] <= x + w and y <= b["y"] and b["y"] + b["height"] <= y + h]
             self.assertEqual(len(inside), 2)
 
+    def test_a_sentence_may_be_broken_at_any_of_its_spaces(self):
+        layout = self.folder / "long.toml"
+        for length in range(90, 140):  # until a line has ended in each of them, double ones too
+            axis = "a" * length
+            layout.write_text(f'axes = [{{name = "{axis}", size = 2}}]\nsharding = {{experts = ["{axis}"]}}\n'
+                              'placement = {num_experts = 4}\n')
+            words = [t.text for t in self.picture(str(layout), "--intermediate", "8").iter(SVG + "text") if t.text]
+            self.assertEqual([word for word in words if word != word.lstrip()], [])
+
     def test_equal_layouts_give_equal_bytes(self):
         files = []
         for name in ("a", "b"):

@@ -2,7 +2,6 @@
 #include "property_tests/generators/deployed_cases.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "reference/check.h"
 

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bugs of slicing: which experts and which columns of an adapter a rank gets.
-#include <algorithm>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>

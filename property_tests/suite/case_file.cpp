@@ -6,7 +6,6 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
-#include <span>
 
 #include "cli/formats/atomic_file.h"
 #include "property_tests/generators/delta_cases.h"
@@ -150,13 +149,11 @@ std::string case_file_text(const PropertyDefinition& property, const Case& c, st
 std::string save_case(const std::filesystem::path& dir, const PropertyDefinition& property,
                       std::string_view backend, std::string_view suffix, const std::string& text) {
   if (dir.empty()) return "";
-  std::filesystem::create_directories(dir);
+  make_folder("folder for counterexamples", dir);
   const std::string name = std::filesystem::path(backend).filename().string();  // a library's is a path
   const std::filesystem::path path =
       dir / (property.info.full_name() + "." + name + "." + std::string(suffix) + ".json");
-  AtomicFile file(path);
-  file.write(std::as_bytes(std::span(text)));
-  file.commit();
+  write_text_file(path, text);
   return path.string();
 }
 

@@ -154,7 +154,8 @@ std::vector<LayerClassSpec> simpler_classes(const DeploymentSpec& spec, const La
         c.placement.rule == PlacementRule::redundant || c.placement.rule == PlacementRule::wrap_around;
     for (std::int32_t fewer = 1; fewer < E; fewer = fewer < E / 2 ? E / 2 : fewer + 1) {
       if (!slots) add([&](LayerClassSpec& d) { d.placement.num_experts = fewer; });
-      for (std::int32_t more = 0; slots && more <= std::min(fewer * ep, c.placement.redundant + E); ++more)
+      const std::int64_t most = std::min(std::int64_t{fewer} * ep, std::int64_t{c.placement.redundant} + E);
+      for (std::int32_t more = 0; slots && more <= most; ++more)
         add([&](LayerClassSpec& d) { d.placement.num_experts = fewer, d.placement.redundant = more; });
     }
     if (slots && c.placement.redundant >= ep) add([&](LayerClassSpec& d) { d.placement.redundant -= ep; });

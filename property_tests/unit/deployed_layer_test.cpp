@@ -3,8 +3,6 @@
 // output.
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "property_tests/generators/deployed_cases.h"
 #include "reference/check.h"
 #include "reference/layout/presets.h"

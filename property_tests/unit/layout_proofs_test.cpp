@@ -3,7 +3,6 @@
 // case.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <set>
 #include <stdexcept>
 

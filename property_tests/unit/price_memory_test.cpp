@@ -2,9 +2,11 @@
 // Bytes of memory and counts of slots against counting one element, one slot at a time.
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <set>
 
 #include "property_tests/unit/price_cases.h"
+#include "reference/layout/presets.h"
 #include "reference/price/memory.h"
 #include "reference/price/routing_load.h"
 
@@ -104,6 +106,20 @@ TEST(PriceMemory, EqualsCountingElementsOverRandomDeployments) {
   }
   for (const int count : {with_padding, with_replicas, with_stages, with_shared, with_adapters})
     EXPECT_GT(count, 100);  // the cases meet what they are for
+}
+
+TEST(PriceMemory, BytesThatNeedMoreThanSixtyTwoBitsAreRefused) {
+  const Deployment one =
+      make_deployment(deployment_of(sglang_layout({1, 1, 1}, 384, PlacementKind::linear), "one rank"));
+  PricedModel model{384, 8, 7168, 2048, true, std::vector<std::int32_t>(60)};
+  std::iota(model.moe_layers.begin(), model.moe_layers.end(), 1);
+  constexpr std::int32_t L = 1 << 16;
+  constexpr std::int64_t R = 1 << 15;
+  const std::int64_t elements = std::int64_t{60} * 384 * 3 * (7168 + 2048);
+  const RankMemory fits = memory_of_ranks(one, model, {2, 2, 2}, {L, R}).front();
+  EXPECT_EQ(fits.adapter_buffers, L * (elements * R * 2 + 60 * 8));
+  EXPECT_THROW(memory_of_ranks(one, model, {2, 2, 2}, {L, 2 * R}), InvalidArgument);
+  EXPECT_THROW(memory_of_ranks(one, model, {2, 4, 2}, {L, R}), InvalidArgument);
 }
 
 TEST(PriceLoad, EqualsCountingSlotsOverRandomDeployments) {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // P8: who owns which expert, and whether every way of asking agrees.
-#include <algorithm>
 
 #include "reference/contract/layouts.h"
 #include "reference/contract/mesh_reading.h"

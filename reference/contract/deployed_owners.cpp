@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // P8 for deployments: who loads which expert, where dispatch sends an id, and which replica serves a slot.
-#include <algorithm>
 #include <set>
 
 #include "reference/contract/class_reading.h"

@@ -125,22 +125,8 @@ Verdict p9_class(const DeploymentSpec& spec, const ClassPlan& plan) {
   const MeshReading& mesh = reading.mesh();
   const ClassSharding& cut = reading.declared().sharding;
   for (std::int64_t rank = 0; rank < mesh.num_ranks(); ++rank) {
-    const RankPlace& got = plan.ranks[rank].place;
-    const struct {
-      const char* name;
-      std::int64_t expected, found;
-    } fields[] = {{"rank", rank, got.rank},
-                  {"num_ranks", mesh.num_ranks(), got.num_ranks},
-                  {"ep", mesh.extent(cut.experts), got.ep},
-                  {"ep_rank", mesh.index_along(cut.experts, rank), got.ep_rank},
-                  {"moe_tp", mesh.extent(cut.intermediate), got.moe_tp},
-                  {"moe_tp_rank", mesh.index_along(cut.intermediate, rank), got.moe_tp_rank},
-                  {"token_shards", mesh.extent(cut.tokens), got.token_shards},
-                  {"token_shard", mesh.index_along(cut.tokens, rank), got.token_shard}};
-    for (const auto& field : fields)
-      if (field.expected != field.found)
-        return violation("P9", rank, reading.at() + mesh.words(rank) + "; its " + field.name,
-                         std::to_string(field.expected), std::to_string(field.found));
+    const PlaceAxes axes{cut.experts, cut.intermediate, cut.tokens};
+    if (auto bad = wrong_place(mesh, axes, rank, plan.ranks[rank].place, reading.at())) return bad;
   }
   std::vector<std::string> routed = cut.experts, delta, shrink;
   routed.insert(routed.end(), cut.intermediate.begin(), cut.intermediate.end());

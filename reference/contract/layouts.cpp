@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reference/contract/layouts.h"
 
-#include <algorithm>
-
 #include "reference/check.h"
 #include "reference/contract/mesh_reading.h"
 #include "reference/contract/sentence.h"
@@ -142,23 +140,9 @@ Verdict p9_places(const LayoutSpec& spec, const Layout& layout) {
   const MeshReading mesh(spec.axes);
   if (auto bad = unusable_places("P9", mesh, layout)) return bad;
   for (std::int64_t rank = 0; rank < mesh.num_ranks(); ++rank) {
-    const RankPlace& got = layout.places[rank];
     const Sharding& cut = spec.sharding;
-    const struct {
-      const char* name;
-      std::int64_t expected, found;
-    } fields[] = {{"rank", rank, got.rank},
-                  {"num_ranks", mesh.num_ranks(), got.num_ranks},
-                  {"ep", mesh.extent(cut.experts), got.ep},
-                  {"ep_rank", mesh.index_along(cut.experts, rank), got.ep_rank},
-                  {"moe_tp", mesh.extent(cut.intermediate), got.moe_tp},
-                  {"moe_tp_rank", mesh.index_along(cut.intermediate, rank), got.moe_tp_rank},
-                  {"token_shards", mesh.extent(cut.tokens), got.token_shards},
-                  {"token_shard", mesh.index_along(cut.tokens, rank), got.token_shard}};
-    for (const auto& field : fields)
-      if (field.expected != field.found)
-        return violation("P9", rank, mesh.words(rank) + "; its " + field.name, std::to_string(field.expected),
-                         std::to_string(field.found));
+    const PlaceAxes axes{cut.experts, cut.intermediate, cut.tokens};
+    if (auto bad = wrong_place(mesh, axes, rank, layout.places[rank], "")) return bad;
   }
   return std::nullopt;
 }

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "reference/contract/sentence.h"
+
 namespace eplora::contract {
 
 MeshReading::MeshReading(const std::vector<Axis>& axes) : axes_(axes), strides_(axes.size()) {
@@ -45,6 +47,26 @@ std::string MeshReading::words(std::int64_t rank) const {
   for (std::size_t a = 0; a < axes_.size(); ++a)
     words += (a == 0 ? " (" : ", ") + axes_[a].name + " " + std::to_string(coordinate(a, rank));
   return axes_.empty() ? words : words + ")";
+}
+
+Verdict wrong_place(const MeshReading& mesh, const PlaceAxes& axes, std::int64_t rank, const RankPlace& got,
+                    const std::string& at) {
+  const struct {
+    const char* name;
+    std::int64_t expected, found;
+  } fields[] = {{"rank", rank, got.rank},
+                {"num_ranks", mesh.num_ranks(), got.num_ranks},
+                {"ep", mesh.extent(axes.experts), got.ep},
+                {"ep_rank", mesh.index_along(axes.experts, rank), got.ep_rank},
+                {"moe_tp", mesh.extent(axes.intermediate), got.moe_tp},
+                {"moe_tp_rank", mesh.index_along(axes.intermediate, rank), got.moe_tp_rank},
+                {"token_shards", mesh.extent(axes.tokens), got.token_shards},
+                {"token_shard", mesh.index_along(axes.tokens, rank), got.token_shard}};
+  for (const auto& field : fields)
+    if (field.expected != field.found)
+      return violation("P9", rank, at + mesh.words(rank) + "; its " + field.name,
+                       std::to_string(field.expected), std::to_string(field.found));
+  return std::nullopt;
 }
 
 }  // namespace eplora::contract

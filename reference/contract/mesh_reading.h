@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "reference/contract/verdict.h"
+#include "reference/layout/layout.h"
 #include "reference/layout/mesh.h"
 
 namespace eplora::contract {
@@ -35,5 +37,14 @@ class MeshReading {
   std::vector<std::int64_t> strides_;
   std::int64_t num_ranks_ = 1;
 };
+
+/// The axes that split a layer's experts, its columns and its tokens.
+struct PlaceAxes {
+  const std::vector<std::string>&experts, &intermediate, &tokens;
+};
+
+/// The first number of a rank's place that its coordinates do not give; `at` opens the sentence.
+Verdict wrong_place(const MeshReading& mesh, const PlaceAxes& axes, std::int64_t rank, const RankPlace& got,
+                    const std::string& at);
 
 }  // namespace eplora::contract

@@ -3,7 +3,6 @@
 // layer is gated, the squared ReLU where it is not.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 
 #include "reference/lora/adapter.h"

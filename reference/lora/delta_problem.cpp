@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reference/lora/delta_problem.h"
 
-#include <algorithm>
 #include <cstring>
 #include <string>
 

@@ -180,7 +180,6 @@ class Rank {
   }
 
   std::int64_t slots() const { return batch_.n(); }
-  bool has_lora() const { return has_lora_; }
 
  private:
   const RouteResult& outer_route() const {

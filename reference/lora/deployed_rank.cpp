@@ -2,7 +2,6 @@
 #include "reference/lora/deployed_rank.h"
 
 #include <algorithm>
-#include <array>
 #include <deque>
 #include <limits>
 

@@ -3,7 +3,6 @@
 // included) and how its ids are routed. Internal to the driver in deployed_moe_layer.cpp.
 #pragma once
 
-#include <optional>
 #include <vector>
 
 #include "reference/check.h"

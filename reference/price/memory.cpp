@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reference/price/memory.h"
 
-#include <algorithm>
-
 namespace eplora {
 namespace {
 

@@ -51,6 +51,24 @@ void validate_class(const LayerClass& c, const PricedModel& model, const Adapter
   }
 }
 
+/// No less than the bytes of the class on all ranks together, scales left out; 2^62 stands for more.
+std::int64_t most_bytes(const LayerClass& c, std::int64_t layers, const PricedModel& model,
+                        const ElementBytes& bytes, const AdapterSizes& adapters) {
+  const RankPlace& place = c.layout.place(0);
+  std::int64_t slots = std::int64_t{c.spec.shared_experts.count} * place.ep;
+  std::int64_t columns = shared_intermediate(c, model);
+  for (const auto& experts : c.layout.placement.experts_of_rank())
+    slots += static_cast<std::int64_t>(experts.size());
+  columns = std::max(columns, place.moe_tp * c.columns(model.intermediate, 0).width());
+  const std::int64_t of_adapters =
+      saturating_product(saturating_product(adapters.max_loras, adapters.max_lora_rank), bytes.adapters);
+  std::int64_t product = 1;
+  for (const std::int64_t factor : {layers, slots, std::int64_t{place.num_ranks / place.ep},
+                                    model.halves() + 1, model.hidden + columns, bytes.weights + of_adapters})
+    product = saturating_product(product, factor);
+  return product;
+}
+
 }  // namespace
 
 void validate_price(const Deployment& deployment, const PricedModel& model, const ElementBytes& bytes,
@@ -67,10 +85,20 @@ void validate_price(const Deployment& deployment, const PricedModel& model, cons
     require_in_range("bytes of an element", size, 1, 8);
   require_in_range("adapters (L)", adapters.max_loras, 0, kMaxSize);
   require_in_range("max_lora_rank (R)", adapters.max_lora_rank, 1, kMaxSize);
+  constexpr std::int64_t kMostBytes = std::int64_t{1} << 62;
   std::size_t covered = 0;
+  std::int64_t most = 0;
   for (std::size_t c = 0; c < deployment.classes.size(); ++c) {
-    covered += layers_of_class(deployment, c, model).size();
+    const std::size_t layers = layers_of_class(deployment, c, model).size();
+    covered += layers;
     validate_class(deployment.classes[c], model, adapters);
+    const auto here =
+        most_bytes(deployment.classes[c], static_cast<std::int64_t>(layers), model, bytes, adapters);
+    if (here >= kMostBytes - most)
+      reject("adapters (L) x max_lora_rank (R)",
+             std::to_string(adapters.max_loras) + " x " + std::to_string(adapters.max_lora_rank),
+             "with this model the bytes of all ranks must stay below 2^62");
+    most += here;
   }
   if (covered != model.moe_layers.size())
     reject(

@@ -16,8 +16,6 @@ class SlotServer {
  public:
   explicit SlotServer(const LayerClass& layer_class);
   std::int32_t num_physical() const { return static_cast<std::int32_t>(ep_of_physical_.size()); }
-  /// First physical expert of an EP rank; `[ep + 1]`.
-  const std::vector<std::int32_t>& first_of_ep() const { return first_of_ep_; }
   std::int32_t ep_of(std::int32_t physical) const { return ep_of_physical_[physical]; }
   /// The physical expert for slot (t, k), or -1 for an id that no expert has. `home` is where the token
   /// stands.

@@ -117,7 +117,8 @@ RoutingTrace make_trace(const SyntheticTrace& how, std::int64_t num_tokens, std:
   require_in_range("experts per token", top_k, 1, num_experts);
   require_in_range("tokens", num_tokens, 0, kMaxIndex);
   require_in_range("adapters", max_loras, 0, 1 << 20);
-  if (!(how.exponent >= 0 && how.exponent <= 8)) reject("exponent", "out of range", "it must be in [0, 8]");
+  if (!(how.exponent >= 0 && how.exponent <= 8))
+    reject("exponent", std::to_string(how.exponent), "it must be in [0, 8]");
   const std::int64_t slots = num_tokens * top_k;
   require_index_range("slots", slots,
                       "tokens=" + std::to_string(num_tokens) + " * K=" + std::to_string(top_k));

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reference/price/traffic.h"
 
-#include <algorithm>
 #include <string>
 
 #include "reference/check.h"
